@@ -1,0 +1,85 @@
+"""The invocation trace every other room works on: apps, and requests as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+class TraceError(Exception):
+    """A trace that cannot be used. Its text is one line: what is wrong, where, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """What is known of an app before its first request (the contest's `metas`)."""
+
+    key: str
+    runtime: str
+    memory_mb: int
+    timeout_s: int
+    init_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Requests in order of arrival, as columns of one length, and the apps they call.
+
+    `app` holds indices into `apps`. Times are milliseconds since the epoch. Requests with equal
+    arrival times keep the order of their source.
+    """
+
+    name: str
+    apps: tuple[App, ...]
+    arrival_ms: IntArray
+    app: IntArray
+    duration_ms: IntArray
+    status_code: IntArray
+    notes: tuple[str, ...] = field(default=())
+    """What a reader did to the source that its user should know (sorted, drawn, dropped)."""
+
+    def __len__(self) -> int:
+        return len(self.arrival_ms)
+
+    def split_ms(self, fraction: float) -> float:
+        """The instant at `fraction` of the span between the first and the last arrival."""
+        first, last = int(self.arrival_ms[0]), int(self.arrival_ms[-1])
+        return first + fraction * (last - first)
+
+    def between(self, start_ms: float, end_ms: float) -> Trace:
+        """The requests that arrive in [start_ms, end_ms); every app stays."""
+        low, high = np.searchsorted(self.arrival_ms, [start_ms, end_ms], side="left")
+        return self._rows(slice(int(low), int(high)))
+
+    def only(self, keys: Iterable[str]) -> Trace:
+        """The requests of the apps with these keys; the other apps are left out."""
+        wanted = set(keys)
+        kept = [index for index, app in enumerate(self.apps) if app.key in wanted]
+        renumber = np.full(len(self.apps), -1, dtype=np.int64)
+        renumber[kept] = np.arange(len(kept))
+        rows = np.flatnonzero(renumber[self.app] >= 0)
+        return Trace(
+            self.name,
+            tuple(self.apps[index] for index in kept),
+            self.arrival_ms[rows],
+            renumber[self.app[rows]],
+            self.duration_ms[rows],
+            self.status_code[rows],
+            self.notes,
+        )
+
+    def _rows(self, rows: slice) -> Trace:
+        return Trace(
+            self.name,
+            self.apps,
+            self.arrival_ms[rows],
+            self.app[rows],
+            self.duration_ms[rows],
+            self.status_code[rows],
+            self.notes,
+        )
