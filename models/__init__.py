@@ -1,0 +1,1 @@
+"""What is learned of the apps, and the policies that use it."""

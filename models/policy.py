@@ -1,0 +1,153 @@
+"""The questions a scheduler asks, and what it lets a policy see: `Policy`, `AppPolicy`, `Pool`.
+
+A policy decides how many instances an app has; it never touches one. It reads no clock and draws
+no random number: the time comes with each question, so the same events give the same answers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from enum import IntEnum
+from math import inf
+from typing import ClassVar
+
+FOREVER_MS = inf
+
+
+class State(IntEnum):
+    """Where an instance is in its life."""
+
+    CREATING = 0
+    INITIALISING = 1
+    IDLE = 2
+    BUSY = 3
+    DESTROYING = 4
+
+
+class Instance:
+    """One instance of an app, in one slot of the platform."""
+
+    __slots__ = (
+        "expires_ms",
+        "id",
+        "idle_since_ms",
+        "memory_mb",
+        "pool",
+        "request",
+        "started_ms",
+        "state",
+        "timer_ms",
+    )
+
+    def __init__(self, id: str, pool: Pool, started_ms: float) -> None:
+        self.id = id
+        self.pool = pool
+        self.memory_mb = pool.memory_mb
+        self.started_ms = started_ms
+        self.state = State.CREATING
+        self.request: Hashable | None = None
+        """The request it serves; while it starts, the request it was started for and must serve."""
+        self.idle_since_ms = 0.0
+        self.expires_ms = FOREVER_MS
+        self.timer_ms = FOREVER_MS
+        """When its earliest pending timer rings; never later than `expires_ms` while idle."""
+
+
+class Pool:
+    """One app as its policy sees it: the counts that change with every event."""
+
+    __slots__ = (
+        "busy",
+        "idle",
+        "key",
+        "memory_mb",
+        "policy",
+        "start_ms",
+        "starting",
+        "timer_ms",
+        "waiting",
+    )
+
+    policy: AppPolicy
+
+    def __init__(self, key: str, memory_mb: int, start_ms: float) -> None:
+        self.key = key
+        self.memory_mb = memory_mb
+        self.start_ms = start_ms
+        """What a start takes, from CreateSlot to ready: the prior, then as observed."""
+        self.busy = 0
+        """Instances that serve a request."""
+        self.starting = 0
+        """Instances on their way, bound to a request or not."""
+        self.idle: list[Instance] = []
+        """Idle instances; the most recently idle last, and it is taken first."""
+        self.waiting: deque[Hashable] = deque()
+        """Requests bound to nothing yet, oldest first. Empty under early binding."""
+        self.timer_ms = FOREVER_MS
+
+
+class AppPolicy:
+    """Answers for one app. The pool already counts the event that the question is about."""
+
+    __slots__ = ("wake_ms",)
+
+    def __init__(self) -> None:
+        self.wake_ms = FOREVER_MS
+        """When this policy wants to be asked `wake`; it may move it at any question."""
+
+    def arrival(self, now_ms: float, pool: Pool) -> int:
+        """A request came; it is in `busy` if an idle instance took it, else in `waiting`.
+
+        Returns how many instances to start now. Asked under late binding only for requests that
+        wait as well; under early binding the scheduler starts the one that the request is bound
+        to by itself, and the answer comes on top of it.
+        """
+        return 0
+
+    def idle(self, now_ms: float, pool: Pool) -> float:
+        """An instance went idle (it is `pool.idle[-1]`). Returns until when to keep it."""
+        raise NotImplementedError
+
+    def ready(self, now_ms: float, pool: Pool) -> float:
+        """A start ended and no request waits for it. Returns until when to keep the instance."""
+        return self.idle(now_ms, pool)
+
+    def expiry(self, now_ms: float, pool: Pool, level: int) -> float:
+        """A window ended. Returns a later time to keep the instance, or `now_ms` to let it go.
+
+        `level` is the number of requests at once that would take this instance.
+        """
+        return now_ms
+
+    def completion(self, now_ms: float, pool: Pool) -> None:
+        """A request ended, whether or not its instance is fit for another."""
+
+    def wake(self, now_ms: float, pool: Pool) -> int:
+        """`wake_ms` has come (it is reset to never before the question).
+
+        Returns how many instances to start (> 0) or how many idle ones to let go (< 0).
+        """
+        return 0
+
+
+class Policy:
+    """What the apps share: how requests are bound, what a new app starts from, global limits."""
+
+    name: str = ""
+    late_binding: ClassVar[bool] = False
+    """Whether a waiting request takes the first instance of its app to become free or ready.
+    Otherwise it is bound to the instance started for it, as the contest's reference does."""
+
+    def app(self, key: str, memory_mb: int, runtime: str) -> AppPolicy:
+        """The policy of an app that the scheduler meets for the first time."""
+        raise NotImplementedError
+
+    def start_ms(self, key: str, memory_mb: int, runtime: str) -> float:
+        """What a start of this app is believed to take before one was seen."""
+        return 1_500.0  # the middle of the contest's third set: create 300, init 1,225
+
+    def make_room(self, now_ms: float, used_mb: int, needed_mb: int) -> Sequence[Pool]:
+        """A start needs `needed_mb` on top of `used_mb`. Returns pools, each once for every least
+        recently idle instance it must give up first."""
+        return ()

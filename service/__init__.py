@@ -1,0 +1,1 @@
+"""The scheduler, and the gRPC service around it."""

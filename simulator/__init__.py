@@ -1,0 +1,1 @@
+"""The simulated platform, the virtual replay and the live replay client."""
