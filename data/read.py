@@ -1,0 +1,52 @@
+"""One way in and one way out: `read_trace` knows a source by its looks, `write_trace` by the name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.azure import is_azure_2019, is_azure_2021, read_azure_2019, read_azure_2021
+from data.columnar import read_parquet, write_parquet
+from data.contest import is_contest, read_contest, write_contest
+from data.trace import Trace, TraceError
+
+
+def read_trace(path: str | Path, *, set_name: str | None = None, seed: int = 0) -> Trace:
+    """Reads a trace of any known format.
+
+    `set_name` chooses among several data sets of a contest archive; `seed` is for what a source
+    leaves to be drawn. Raises TraceError, one line, where it cannot be read.
+    """
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise TraceError(f"{path}: there is no such file or folder")
+        if path.is_file() and path.stat().st_size == 0:
+            raise TraceError(f"{path}: empty")
+        if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
+            return read_parquet(path)
+        if is_azure_2019(path):
+            return read_azure_2019(path, seed)
+        if is_azure_2021(path):
+            return read_azure_2021(path, seed)
+        if is_contest(path):
+            return read_contest(path, set_name)
+        if path.name in ("requests", "metas"):
+            return read_contest(path.parent, set_name)
+    except OSError as error:
+        raise TraceError(f"{path}: {error.strerror or error}") from None
+    raise TraceError(
+        f"{path}: no known trace: a contest folder or .tar.gz, Azure Functions 2019 (folder) or"
+        " 2021 (CSV), or our own .parquet is wanted"
+    )
+
+
+def write_trace(trace: Trace, path: str | Path) -> None:
+    """Writes `*.parquet` in our own format, anything else as a folder of the contest's."""
+    path = Path(path)
+    try:
+        if path.suffix == ".parquet":
+            write_parquet(trace, path)
+        else:
+            write_contest(trace, path)
+    except OSError as error:
+        raise TraceError(f"{path}: {error.strerror or error}") from None

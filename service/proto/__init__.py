@@ -1,0 +1,1 @@
+"""The contest's interface: the .proto file and the code generated from it (`make proto`)."""
