@@ -1,0 +1,41 @@
+"""What every subcommand shares: one line for an error, a progress bar where a person looks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+out = Console()
+err = Console(stderr=True)
+
+
+class UserError(Exception):
+    """Something the user can mend. Its text is one line: what is wrong, where, what to do."""
+
+
+def fail(message: str) -> NoReturn:
+    """Prints the one line and ends with exit code 2."""
+    line = " ".join(message.split())
+    print(f"scaler: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, for a terminal only. Yields a function that takes how much is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,43 @@
+"""`scaler`: the one command. Each subcommand has a file of its own beside this one."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from cli import demo, evaluate, serve, simulate, trace, train
+from cli.console import UserError, fail
+from data.trace import TraceError
+
+app = typer.Typer(
+    name="scaler",
+    help="A predictive autoscaler for serverless platforms: learn an app's habits, keep its"
+    " instances just as long as they pay, start them just before they are needed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(trace.app, name="trace")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("serve")(serve.serve)
+app.command("simulate")(simulate.simulate)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Runs the command; a mistake of the user's is one line on stderr and exit code 2."""
+    try:
+        app()
+    except (UserError, TraceError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away: nobody is left to tell
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""`scaler simulate`: the platform and the requests, against a scaler that listens."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from cli.console import UserError, out, print_json, progress
+from cli.trace import Json, SetName
+from data.read import read_trace
+from data.trace import Trace
+from simulator.live import LiveResult, ScalerUnreachable, connect, play
+from simulator.platform import SimulatedPlatform
+from simulator.statistics import StatisticsPage
+
+
+def simulate(
+    path: Annotated[Path, typer.Argument(metavar="TRACE")],
+    scaler: Annotated[str, typer.Option(help="The scaler's HOST:PORT.")] = "127.0.0.1:9001",
+    platform_port: Annotated[int, typer.Option(help="Where our platform listens.")] = 50051,
+    statistics_port: Annotated[int, typer.Option(help="Where the statistics page is.")] = 9000,
+    start: Annotated[float, typer.Option(help="Seconds into the trace to start at.")] = 0.0,
+    duration: Annotated[float | None, typer.Option(help="Seconds of the trace to play.")] = None,
+    speed: Annotated[float, typer.Option(help="Times faster than real time.")] = 1.0,
+    create_ms: Annotated[float, typer.Option(help="What CreateSlot takes.")] = 300.0,
+    set_name: SetName = None,
+    json: Json = False,
+) -> None:
+    """Plays a trace in real time against any scaler at the contest's interface.
+
+    Serves the simulated platform, and the contest's statistics as JSON while it runs.
+    """
+    if speed <= 0:
+        raise UserError(f"--speed {speed}: must be above 0")
+    trace = read_trace(path, set_name=set_name)
+    first_ms = int(trace.arrival_ms[0]) + start * 1000.0
+    end_ms = int(trace.arrival_ms[-1]) + 1.0 if duration is None else first_ms + duration * 1000.0
+    stretch = trace.between(first_ms, end_ms)
+    if not len(stretch):
+        raise UserError(f"{path}: no request from second {start:g} for {duration} s; see trace info")
+    statistics = asyncio.run(
+        _simulate(stretch, scaler, platform_port, statistics_port, speed, create_ms)
+    )
+    if json:
+        print_json(statistics)
+        return
+    table = Table(title=f"{stretch.name}: {len(stretch):,} requests", show_header=False)
+    for name, value in statistics.items():
+        table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else str(value))
+    out.print(table)
+
+
+async def _simulate(
+    trace: Trace,
+    scaler: str,
+    platform_port: int,
+    statistics_port: int,
+    speed: float,
+    create_ms: float,
+) -> dict[str, object]:
+    init_ms = {app.key: float(app.init_ms) for app in trace.apps}
+    platform = SimulatedPlatform(init_ms, create_ms=create_ms, speed=speed)
+    result = LiveResult(trace)
+
+    def statistics() -> dict[str, object]:
+        return result.statistics(trace.name, platform.slot_gb_s(), platform.live_slots)
+
+    try:
+        await platform.start(f"127.0.0.1:{platform_port}")
+        page = StatisticsPage(statistics, statistics_port)
+    except OSError as error:
+        raise UserError(f"port {platform_port} or {statistics_port}: {error}") from None
+    try:
+        channel = await connect(scaler)
+        with progress("playing", len(trace)) as on_progress:
+            playing = asyncio.create_task(play(trace, channel, result, speed=speed))
+            while not playing.done():
+                await asyncio.wait({playing}, timeout=0.5)
+                on_progress(result.finished + result.failed)
+            await playing
+        await channel.close()
+        return {**statistics(), "slots": len(platform.slots), "errors": result.errors}
+    except ScalerUnreachable as error:
+        raise UserError(str(error)) from None
+    finally:
+        page.close()
+        await platform.stop()

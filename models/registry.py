@@ -1,0 +1,73 @@
+"""Policies by name, as the command line and the service's configuration give them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+
+from models.fixed import Fixed, Reference
+from models.greedy_dual import GreedyDual
+from models.hybrid_histogram import HybridHistogram
+from models.knative import Knative
+from models.learned import Learned, Model
+from models.policy import Policy
+
+KNOWN = (
+    "fixed:SECONDS",
+    "reference",
+    "learned",
+    "hybrid-histogram[:RANGE_MINUTES]",
+    "greedy-dual:GB",
+    "knative[:STABLE_WINDOW_SECONDS]",
+)
+
+_WITH_NUMBER: dict[str, tuple[Callable[[float], Policy], Callable[[], Policy] | None]] = {
+    "fixed": (Fixed, None),
+    "hybrid-histogram": (HybridHistogram, HybridHistogram),
+    "greedy-dual": (GreedyDual, None),
+    "knative": (Knative, Knative),
+}
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be made. Its text is one line: what is wrong and what is known."""
+
+
+def make_policy(name: str, model: Model | None = None, price: float | None = None) -> Policy:
+    """The policy called `name`, one of `KNOWN`. Raises `PolicyError`.
+
+    `learned` needs a `model`; `price` (seconds of waiting per GB·s) is for it alone, and None
+    means the price found in training.
+    """
+    kind, colon, text = name.partition(":")
+    if kind == "learned" and not colon:
+        if model is None:
+            raise PolicyError("the policy learned needs a model: train one, name it with --model")
+        if price is not None and not (isfinite(price) and price > 0.0):
+            raise PolicyError(f"the price is {price:g}: it must be a number above 0")
+        return Learned(model, price)
+    if kind == "reference" and not colon:
+        return Reference()
+    if kind in _WITH_NUMBER:
+        with_number, without = _WITH_NUMBER[kind]
+        if colon:
+            return with_number(_number(name, text))
+        if without is not None:
+            return without()
+        raise PolicyError(f"the policy {name} needs a number: {_usage(kind)}")
+    raise PolicyError(f"there is no policy {name!r}: known are {', '.join(KNOWN)}")
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not (isfinite(number) and number > 0.0):
+        usage = _usage(name.partition(":")[0])
+        raise PolicyError(f"the policy {name!r} needs a number above 0: {usage}")
+    return number
+
+
+def _usage(kind: str) -> str:
+    return next(known for known in KNOWN if known.partition(":")[0].partition("[")[0] == kind)

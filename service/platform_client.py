@@ -1,0 +1,83 @@
+"""The platform's three calls, each with a deadline and one kind of error."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+from service.proto import scaler_pb2 as pb
+from service.proto.scaler_pb2_grpc import PlatformStub
+
+CREATE_TIMEOUT_S = 30.0
+INIT_TIMEOUT_S = 120.0
+DESTROY_TIMEOUT_S = 10.0
+_CHANNEL_OPTIONS = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+
+
+class PlatformError(Exception):
+    """A call of the platform that did not do what was asked. Its text is the reason, one line."""
+
+
+class PlatformClient:
+    """Talks to the platform at `target` (HOST:PORT); connects when first needed, and again."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        self._stub = PlatformStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def create_slot(self, request_id: str, memory_mb: int) -> str:
+        """Returns the id of the new slot."""
+        request = pb.CreateSlotRequest(
+            request_id=request_id,
+            resource_config=pb.ResourceConfig(memory_in_megabytes=memory_mb),
+        )
+        try:
+            reply = await self._stub.CreateSlot(request, timeout=CREATE_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise PlatformError(_reason("CreateSlot", error)) from None
+        _check("CreateSlot", reply.status, reply.error_message)
+        if not reply.slot.id:
+            raise PlatformError("CreateSlot answered Ok without a slot")
+        return str(reply.slot.id)
+
+    async def init(self, request_id: str, slot_id: str, instance_id: str, meta: pb.Meta) -> None:
+        """Starts the app in the slot; returns when it runs."""
+        request = pb.InitRequest(
+            request_id=request_id, slot_id=slot_id, instance_id=instance_id, meta_data=meta
+        )
+        try:
+            reply = await self._stub.Init(request, timeout=INIT_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise PlatformError(_reason("Init", error)) from None
+        _check("Init", reply.status, reply.error_message)
+
+    async def destroy_slot(self, request_id: str, slot_id: str, reason: str) -> None:
+        """Gives the slot back. A slot that the platform no longer knows counts as given back."""
+        request = pb.DestroySlotRequest(request_id=request_id, id=slot_id, reason=reason)
+        try:
+            reply = await self._stub.DestroySlot(request, timeout=DESTROY_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return
+            raise PlatformError(_reason("DestroySlot", error)) from None
+        if reply.status != pb.NotFound:
+            _check("DestroySlot", reply.status, reply.error_message)
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._channel.close()
+
+
+def _reason(call: str, error: grpc.aio.AioRpcError) -> str:
+    details = " ".join((error.details() or "").split())
+    return f"{call} failed: {error.code().name}: {details}"[:300]
+
+
+def _check(call: str, status: int, message: str) -> None:
+    if status != pb.Ok:
+        name = pb.Status.Name(status) if status in pb.Status.values() else str(status)  # type: ignore[arg-type]
+        raise PlatformError(f"{call} answered {name}: {' '.join(message.split())}"[:300])
