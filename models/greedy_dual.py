@@ -102,4 +102,3 @@ class GreedyDual(Policy):
             if not (app.clocks or pool.busy or pool.starting or pool.waiting):
                 app.frequency = 0
         return victims
-
