@@ -37,7 +37,7 @@ _MAX_MANIFEST_BYTES = 64 << 20
 
 
 class ArtifactError(Exception):
-    """A model folder that cannot be used. Its text is one line: what is wrong, where, what to do."""
+    """A model folder that cannot be used. Its text is one line: what is wrong, what to do."""
 
 
 def write_artifact(folder: Path, model: Model, about: Mapping[str, Any]) -> None:
@@ -48,7 +48,7 @@ def write_artifact(folder: Path, model: Model, about: Mapping[str, Any]) -> None
     replaced; a folder that holds anything else is refused with `ArtifactError`.
     """
     folder = Path(folder)
-    _refuse_to_replace(folder)
+    check_target(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
@@ -62,6 +62,21 @@ def write_artifact(folder: Path, model: Model, about: Mapping[str, Any]) -> None
         raise ArtifactError(f"{folder}: cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def check_target(folder: Path) -> None:
+    """Raises `ArtifactError` where a model cannot be written: something else is in the way."""
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not folder.is_dir() or folder.is_symlink():
+        raise ArtifactError(f"{folder}: is in the way: it is not a folder")
+    if any(folder.iterdir()):
+        try:
+            mine = json.loads((folder / MANIFEST).read_bytes())["format"] == FORMAT
+        except (OSError, ValueError, KeyError, TypeError):
+            mine = False
+        if not mine:
+            raise ArtifactError(f"{folder}: holds something that is not a model: name another")
 
 
 def read_artifact(folder: Path) -> Model:
@@ -102,20 +117,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if manifest.get("sha256") != _manifest_sha256(manifest):
         raise ArtifactError(f"{path}: was altered since training: train the model again")
     return manifest
-
-
-def _refuse_to_replace(folder: Path) -> None:
-    if not folder.exists() and not folder.is_symlink():
-        return
-    if not folder.is_dir() or folder.is_symlink():
-        raise ArtifactError(f"{folder}: is in the way: it is not a folder")
-    if any(folder.iterdir()):
-        try:
-            mine = json.loads((folder / MANIFEST).read_bytes())["format"] == FORMAT
-        except (OSError, ValueError, KeyError, TypeError):
-            mine = False
-        if not mine:
-            raise ArtifactError(f"{folder}: holds something that is not a model: name another")
 
 
 def _write_files(new: Path, model: Model, about: Mapping[str, Any]) -> None:

@@ -121,10 +121,8 @@ class _KnativeApp(AppPolicy):
         while len(samples) > 1 and samples[1][0] <= now_ms - self._window_ms:
             samples.popleft()
         stable = self._bounded(self._mean(now_ms, self._window_ms, samples[0][1]), ready)
-        area = samples[0][1]
-        for sampled_ms, area in reversed(samples):
-            if sampled_ms <= now_ms - self._panic_ms:
-                break
+        panic_from_ms = now_ms - self._panic_ms
+        area = next((a for at_ms, a in reversed(samples) if at_ms <= panic_from_ms), samples[0][1])
         over_panic = ceil(self._mean(now_ms, self._panic_ms, area) / TARGET)
         if over_panic / ready >= PANIC_THRESHOLD:
             if now_ms - self._panicked_ms >= self._window_ms:

@@ -1,0 +1,217 @@
+"""`scaler evaluate`: policies side by side on one trace, learned only from what comes before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli.console import UserError, err, out, print_json, progress
+from cli.trace import SetName
+from data.read import read_trace
+from data.trace import Trace
+from models.artifact import ArtifactError, read_artifact, read_manifest
+from models.learned import Model
+from models.registry import KNOWN, PolicyError
+from simulator.replay import CREATE_MS
+from training import evaluate as evaluation
+from training.evaluate import Measured, Window, as_json, mean_and_spread
+from training.outcomes import OutcomesError, write_outcomes
+from training.report import ReportError, write_report
+from training.settings import CLAIRVOYANT, DEFAULT_POLICIES, Setting, chosen
+from training.settings import sweep as all_settings
+
+COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("score", "score", ".2f"),
+    ("resource_score", "resource", ".2f"),
+    ("cold_start_score", "cold start", ".2f"),
+    ("cold_start_rate", "cold rate", ".5f"),
+    ("app_cold_start_rate_p75", "p75 of apps", ".3f"),
+    ("wasted_gb_s", "wasted GB·s", ",.0f"),
+    ("wait_s", "wait s", ",.0f"),
+    ("wait_p99_ms", "p99 ms", ",.0f"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    part: Window
+    measured: list[Measured]
+
+
+def evaluate(
+    trace: Annotated[Path, typer.Argument(help="Any trace that `scaler trace info` reads.")],
+    split: Annotated[
+        float, typer.Option(help="Where measuring starts, as a fraction of the trace's span.")
+    ] = 0.5,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help=f"One of {', '.join((*KNOWN, CLAIRVOYANT))}; may be repeated."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A trained model; else one is trained before the split.")
+    ] = None,
+    create_ms: Annotated[float, typer.Option(min=0, help="What CreateSlot takes.")] = CREATE_MS,
+    price: Annotated[
+        float | None,
+        typer.Option(help="Seconds of waiting a GB·s is worth; else as found in training."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Every setting of every knob.")] = False,
+    folds: Annotated[
+        int | None, typer.Option(min=1, help="Rolling splits through the trace: mean and spread.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    outcomes: Annotated[
+        Path | None, typer.Option(help="*.parquet to write: a row per measured request.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="*.html to write: a self-contained page.")
+    ] = None,
+    set_name: SetName = None,
+) -> None:
+    """Replays policies on the part of a trace after the split, and shows what each costs."""
+    if not 0.0 < split < 1.0:
+        raise UserError(f"--split {split:g}: it must lie between 0 and 1")
+    if folds is not None and (outcomes or report):
+        raise UserError("--folds gives figures only: leave out --outcomes and --report")
+    if outcomes is not None and sweep:
+        raise UserError("--outcomes goes with one setting a policy: leave out --sweep")
+    _check_targets(outcomes, report)
+    try:
+        settings = chosen(policy or DEFAULT_POLICIES, price=price)
+        trained = None if model is None else read_artifact(model)
+        loaded = read_trace(trace, set_name=set_name)
+        for note in loaded.notes:
+            err.print(f"note: {note}")
+        if sweep:
+            settings = all_settings(settings, loaded)
+        parts = (
+            [evaluation.window(loaded, split)] if folds is None else evaluation.folds(loaded, folds)
+        )
+        if model is not None:
+            _warn_if_it_saw_the_answer(model, parts[0])
+        done = [
+            _evaluate(part, settings, trained, create_ms, jobs, outcomes is not None)
+            for part in parts
+        ]
+        if outcomes is not None:
+            write_outcomes(outcomes, parts[0], done[0].measured)
+        if report is not None:
+            write_report(report, parts[0], done[0].measured, create_ms=create_ms)
+    except (ArtifactError, PolicyError, OutcomesError, ReportError) as error:
+        raise UserError(str(error)) from None
+    if json:
+        print_json(_json(loaded, split, create_ms, done, in_folds=folds is not None))
+    else:
+        _print(loaded, done, split)
+
+
+def _evaluate(
+    part: Window,
+    settings: Sequence[Setting],
+    model: Model | None,
+    create_ms: float,
+    jobs: int,
+    keep_requests: bool,
+) -> _Fold:
+    if model is None and any(each.policy == "learned" for each in settings):
+        with progress("training", 1) as show_training:
+            model = evaluation.train(part, create_ms=create_ms, jobs=jobs)
+            show_training(1)
+    settings = evaluation.tune(part, settings, create_ms=create_ms, jobs=jobs)
+    measured = []
+    with progress("replaying", len(settings)) as show:
+        for each in evaluation.evaluate(
+            part,
+            settings,
+            create_ms=create_ms,
+            model=model,
+            jobs=jobs,
+            keep_requests=keep_requests,
+        ):
+            measured.append(each)
+            show(len(measured))
+    return _Fold(part, measured)
+
+
+def _check_targets(outcomes: Path | None, report: Path | None) -> None:
+    """Finds out before the work whether its results have a place to go."""
+    if outcomes is not None and outcomes.suffix != ".parquet":
+        raise UserError(f"--outcomes {outcomes}: the name must end in .parquet")
+    for option, target in (("--outcomes", outcomes), ("--report", report)):
+        if target is not None and not target.absolute().parent.is_dir():
+            raise UserError(f"{option} {target}: there is no folder {target.absolute().parent}")
+        if target is not None and target.is_dir():
+            raise UserError(f"{option} {target}: is a folder")
+
+
+def _warn_if_it_saw_the_answer(model: Path, first: Window) -> None:
+    trained_on = read_manifest(model)["trained_on"]
+    same = trained_on["name"] == first.trace.name
+    if same and trained_on["last_arrival_ms"] >= first.split_ms:
+        err.print(f"warning: {model} was trained on requests after the split: figures flatter it")
+
+
+def _json(
+    trace: Trace, split: float, create_ms: float, done: Sequence[_Fold], *, in_folds: bool
+) -> dict[str, Any]:
+    head = {"trace": trace.name, "split": split, "create_ms": create_ms}
+    if not in_folds:
+        only = done[0].measured
+        return head | {
+            "requests": only[0].figures.requests,
+            "policies": [as_json(each) for each in only],
+        }
+    means = [mean_and_spread(runs) for runs in zip(*(f.measured for f in done), strict=True)]
+    return (
+        head
+        | {"split": None, "requests": sum(f.measured[0].figures.requests for f in done)}
+        | {"policies": [as_json(mean) | {"spread": spread} for mean, spread in means]}
+        | {
+            "folds": [
+                {
+                    "split": fold.part.split,
+                    "until": fold.part.until,
+                    "requests": fold.measured[0].figures.requests,
+                    "policies": [as_json(each) for each in fold.measured],
+                }
+                for fold in done
+            ]
+        }
+    )
+
+
+def _print(trace: Trace, done: Sequence[_Fold], split: float) -> None:
+    if len(done) == 1:
+        requests = done[0].measured[0].figures.requests
+        title = f"{trace.name}: {requests:,} requests from {done[0].part.split:.0%} of the span on"
+        rows = [(each, None) for each in done[0].measured]
+    else:
+        title = f"{trace.name}: mean ± standard deviation of {len(done)} rolling folds"
+        rows = [
+            mean_and_spread(runs)  # type: ignore[misc]
+            for runs in zip(*(fold.measured for fold in done), strict=True)
+        ]
+    table = Table(title=title)
+    table.add_column("policy")
+    for _, heading, _ in COLUMNS:
+        table.add_column(heading, justify="right")
+    for measured, spread in rows:
+        cells = []
+        for name, _, form in COLUMNS:
+            value = getattr(measured.figures, name)
+            cell = "-" if value is None else format(value, form)
+            if spread is not None and value is not None:
+                cell += f" ±{spread[name]:{form}}"
+            cells.append(cell)
+        table.add_row(measured.setting.label, *cells)
+    out.print(table)
+    line = evaluation.saving([measured for measured, _ in rows])
+    if line:
+        out.print(line)

@@ -1,0 +1,51 @@
+"""`scaler train`: a model from a trace, to a folder."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from math import inf
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import UserError, err, progress
+from cli.trace import SetName
+from data.read import read_trace
+from models.artifact import ArtifactError, check_target, write_artifact
+from models.learned import fit
+from simulator.replay import CREATE_MS
+from training.provenance import trained_on
+
+
+def train(
+    trace: Annotated[Path, typer.Argument(help="Any trace that `scaler trace info` reads.")],
+    out: Annotated[Path, typer.Option("--out", help="The model's folder; replaced as a whole.")],
+    until: Annotated[
+        float, typer.Option(help="Train on this fraction of the trace's span, from its start.")
+    ] = 1.0,
+    create_ms: Annotated[float, typer.Option(min=0, help="What CreateSlot takes.")] = CREATE_MS,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    set_name: SetName = None,
+) -> None:
+    """Fits the learned policy's model and writes it with a manifest of what it came from."""
+    if not 0.0 < until <= 1.0:
+        raise UserError(f"--until {until:g}: it must lie above 0 and not above 1")
+    try:
+        check_target(out)
+        loaded = read_trace(trace, set_name=set_name)
+        for note in loaded.notes:
+            err.print(f"note: {note}")
+        part = loaded if until == 1.0 else loaded.between(-inf, loaded.split_ms(until))
+        if not len(part):
+            raise UserError(f"{trace}: no request before {until:g} of its span to train on")
+        with progress("training", 1) as show:
+            model = fit(part, create_ms=create_ms, jobs=jobs)
+            show(1)
+        source = trained_on(part) | {"until": until, "create_ms": create_ms}
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        write_artifact(out, model, {"created": created, "trained_on": source})
+    except ArtifactError as error:
+        raise UserError(str(error)) from None
+    err.print(f"model of {source['apps']:,} apps from {len(part):,} requests written to {out}")

@@ -1,0 +1,1 @@
+"""The offline pipeline: fit, evaluate, report, promote."""
