@@ -9,7 +9,9 @@ zero, after a grace of 30 s.
 
 Where there is a choice, we took Knative's defaults: a target of 70 % of one request an instance
 (`container-concurrency-target-percentage`, with `containerConcurrency: 1` because an instance here
-serves one), a panic threshold of 200 %, at most 1,000 times as many up and half down at once. The
+serves one), a panic threshold of 200 %, at most 1,000 times as many up and half down at once. With
+a longer stable window the panic window stays at 6 s as far as Knative's least percentage (1 %)
+lets it: a tenth of half an hour would see no burst, and that would be our choice, not theirs. The
 grace is Knative's `scale-to-zero-grace-period`, which in its code is waited for in full.
 
 Requests wait in the activator's buffer for the first instance that is free: late binding. Among
@@ -26,7 +28,9 @@ from models.policy import FOREVER_MS, AppPolicy, Policy, Pool
 
 TICK_MS = 2_000.0
 STABLE_WINDOW_S = 60.0
+PANIC_WINDOW_S = 6.0
 PANIC_SHARE = 0.1
+LEAST_PANIC_SHARE = 0.01
 PANIC_THRESHOLD = 2.0
 TARGET = 0.7
 MAX_UP = 1_000.0
@@ -55,10 +59,10 @@ class _KnativeApp(AppPolicy):
         "_window_ms",
     )
 
-    def __init__(self, window_ms: float) -> None:
+    def __init__(self, window_ms: float, panic_ms: float) -> None:
         super().__init__()
         self._window_ms = window_ms
-        self._panic_ms = max(window_ms * PANIC_SHARE, TICK_MS)
+        self._panic_ms = panic_ms
         self._born_ms = inf
         self._area = 0.0
         self._concurrency = 0
@@ -145,15 +149,17 @@ class _KnativeApp(AppPolicy):
 
 
 class Knative(Policy):
-    """Knative's autoscaler; `stable_window_s` is its knob, the panic window a tenth of it."""
+    """Knative's autoscaler; `stable_window_s` is its knob."""
 
     late_binding: ClassVar[bool] = True
 
     def __init__(self, stable_window_s: float = STABLE_WINDOW_S) -> None:
         self.stable_window_s = stable_window_s
+        share = min(max(PANIC_WINDOW_S / stable_window_s, LEAST_PANIC_SHARE), PANIC_SHARE)
+        self.panic_window_s = max(stable_window_s * share, TICK_MS / 1000.0)
         self.name = (
             "knative" if stable_window_s == STABLE_WINDOW_S else f"knative:{stable_window_s:g}"
         )
 
     def app(self, key: str, memory_mb: int, runtime: str) -> AppPolicy:
-        return _KnativeApp(self.stable_window_s * 1000.0)
+        return _KnativeApp(self.stable_window_s * 1000.0, self.panic_window_s * 1000.0)

@@ -198,7 +198,8 @@ def tune(
         return list(settings)
     training = part.training
     candidates = [
-        Setting(f"{GREEDY_DUAL}:{gb:g}", "capacity_gb", gb) for gb in capacities_gb(training)
+        Setting(f"{GREEDY_DUAL}:{gb:g}", "capacity_gb", gb)
+        for gb in capacities_gb(training, step=1.0)
     ]
     try:
         inner = window(training, 0.5)
@@ -206,7 +207,10 @@ def tune(
         inner = Window(training, float(training.arrival_ms[0]), 0.0)
     measured = evaluate(inner, candidates, create_ms=create_ms, jobs=jobs)
     best = max(measured, key=lambda each: each.figures.score).setting
-    return [best if setting.policy == GREEDY_DUAL else setting for setting in settings]
+    return [
+        replace(best, policy=GREEDY_DUAL) if setting.policy == GREEDY_DUAL else setting
+        for setting in settings
+    ]
 
 
 def as_json(measured: Measured) -> dict[str, Any]:
@@ -221,8 +225,12 @@ def as_json(measured: Measured) -> dict[str, Any]:
 def mean_and_spread(runs: Sequence[Measured]) -> tuple[Measured, Mapping[str, float | None]]:
     """The mean of one setting's figures over the folds, and their standard deviations.
 
-    Counts are rounded means. A standard deviation of one fold is 0.
+    Counts are rounded means. A standard deviation of one fold is 0. A knob that was set anew for
+    each fold is None.
     """
+    setting = runs[0].setting
+    if any(run.setting != setting for run in runs):
+        setting = replace(setting, knob_value=None)
     mean: dict[str, Any] = {}
     spread: dict[str, float | None] = {}
     for name in (field.name for field in fields(Figures)):
@@ -234,7 +242,7 @@ def mean_and_spread(runs: Sequence[Measured]) -> tuple[Measured, Mapping[str, fl
         spread[name] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         if name in ("requests", "cold_starts"):
             mean[name] = round(mean[name])
-    return Measured(runs[0].setting, Figures(**mean)), spread
+    return Measured(setting, Figures(**mean)), spread
 
 
 def find(measured: Sequence[Measured], policy: str) -> Measured | None:
@@ -261,8 +269,10 @@ def _less(change: float) -> str:
 
 
 def _policy(setting: Setting, model: Model | None) -> Policy:
+    tuned = setting.policy == GREEDY_DUAL and setting.knob_value is not None
+    name = f"{GREEDY_DUAL}:{setting.knob_value:g}" if tuned else setting.policy
     try:
-        return make_policy(setting.policy, model, setting.price)
+        return make_policy(name, model, setting.price)
     except PolicyError as error:
         raise PolicyError(
             f"{error}, {CLAIRVOYANT}" if "known are" in str(error) else error

@@ -57,7 +57,9 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """What a person calls it: the policy, and for `learned` its price."""
+        """What a person calls it: the policy, and the knob's value where it was found by us."""
+        if self.policy == GREEDY_DUAL and self.knob_value is not None:
+            return f"{self.policy}:{self.knob_value:g}"
         if self.family == "learned" and self.knob_value is not None:
             return f"{self.policy} @ {self.knob_value:.3g} s/GB·s"
         return self.policy
@@ -92,11 +94,14 @@ def sweep(settings: Sequence[Setting], trace: Trace) -> list[Setting]:
     return sorted(result.values(), key=lambda each: (order[each.family], each.knob_value or 0.0))
 
 
-def capacities_gb(trace: Trace) -> list[float]:
-    """Cache sizes worth trying: from 1/32 of one instance of each app called to eight of each."""
+def capacities_gb(trace: Trace, *, step: float = 0.5) -> list[float]:
+    """Cache sizes worth trying: from 1/32 of one instance of each app called to eight of each.
+
+    `step` is in powers of two.
+    """
     called = np.unique(trace.app)
     fleet_gb = sum(trace.apps[index].memory_mb for index in called) / 1024.0
-    return [float(f"{fleet_gb * 2.0**power:.3g}") for power in np.arange(-5.0, 3.5, 0.5)]
+    return [float(f"{fleet_gb * 2.0**power:.3g}") for power in np.arange(-5.0, 3.5, step)]
 
 
 def _grid(family: str, trace: Trace) -> list[Setting]:

@@ -1,0 +1,131 @@
+"""`scaler train` and `scaler evaluate` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import polars as pl
+import pytest
+
+from data.read import write_trace
+from tests.traces import trace_of
+
+KEYS = {
+    "policy",
+    "score",
+    "resource_score",
+    "cold_start_score",
+    "cold_start_rate",
+    "app_cold_start_rate_p75",
+    "slot_gb_s",
+    "wasted_gb_s",
+    "wait_s",
+    "wait_p99_ms",
+    "cold_starts",
+    "requests",
+}
+
+
+def scaler(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(7)
+    rows = [(k * 60_000, 0, 400) for k in range(300)]
+    rows += [(int(at), 1, 900) for at in np.cumsum(rng.exponential(25_000, 700))]
+    path = tmp_path_factory.mktemp("trace") / "small.parquet"
+    write_trace(trace_of(rows, memory_mb=[128, 256]), path)
+    return path
+
+
+def test_train_then_evaluate(trace: Path, tmp_path: Path) -> None:
+    model, outcomes, report = (tmp_path / name for name in ("model", "o.parquet", "r.html"))
+    trained = scaler("train", trace, "--out", model, "--until", "0.5", "--jobs", "1")
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads((model / "manifest.json").read_text())["trained_on"]["apps"] == 2
+    wanted = ["--policy", "fixed:300", "--policy", "learned", "--policy", "clairvoyant"]
+    extra = ["--model", model, "--outcomes", outcomes, "--report", report, "--jobs", "1"]
+    run = scaler("evaluate", trace, *wanted, *extra, "--json")
+    assert run.returncode == 0, run.stderr
+    assert "warning" not in run.stderr
+    result = json.loads(run.stdout)
+    assert {"trace", "split", "create_ms", "requests", "policies"} <= result.keys()
+    assert [each["policy"] for each in result["policies"]] == [
+        "fixed:300",
+        "learned",
+        "clairvoyant",
+    ]
+    assert all(each.keys() >= KEYS for each in result["policies"])
+
+    rows = pl.read_parquet(outcomes)
+    assert rows.columns == ["policy", "arrival_ms", "app", "wait_ms", "cold"]
+    by_policy = rows.group_by("policy").agg(pl.len(), pl.col("wait_ms").sum() / 1000.0)
+    for policy, count, wait_s in by_policy.iter_rows():
+        figures = next(each for each in result["policies"] if each["policy"] == policy)
+        assert count == figures["requests"]
+        assert wait_s == pytest.approx(figures["wait_s"])
+
+    page = report.read_text()
+    for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        ElementTree.fromstring(svg)  # noqa: S314 - our own
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
+    assert "<script" not in page
+
+
+def test_sweep_and_folds(trace: Path) -> None:
+    run = scaler("evaluate", trace, "--policy", "fixed:60", "--sweep", "--json", "--jobs", "1")
+    assert run.returncode == 0, run.stderr
+    policies = json.loads(run.stdout)["policies"]
+    assert len(policies) > 10
+    assert all(each["knob"] == "keep_s" and each["knob_value"] > 0 for each in policies)
+    run = scaler("evaluate", trace, "--policy", "fixed:60", "--folds", "2", "--json", "--jobs", "1")
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    assert len(result["folds"]) == 2
+    assert result["policies"][0]["spread"]["wait_s"] >= 0.0
+
+
+def test_a_person_sees_a_table(trace: Path) -> None:
+    run = scaler("evaluate", trace, "--policy", "fixed:300", "--jobs", "1")
+    assert run.returncode == 0
+    assert "fixed:300" in run.stdout
+    assert "wasted GB·s" in run.stdout
+    assert run.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--policy", "nosuch"],
+        ["--policy", "fixed"],
+        ["--split", "1.5"],
+        ["--model", "no-such-folder"],
+        ["--outcomes", "o.csv"],
+        ["--report", "no-such-folder/r.html"],
+        ["--policy", "learned", "--price", "-1"],
+        ["--folds", "100000", "--policy", "fixed:60"],
+    ],
+)
+def test_a_mistake_is_one_line_and_code_2(trace: Path, arguments: list[str]) -> None:
+    run = scaler("evaluate", trace, *arguments)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert len(run.stderr.splitlines()) == 1
+    assert "Traceback" not in run.stderr
+
+
+def test_train_refuses_to_replace_what_is_no_model(trace: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep me")
+    run = scaler("train", trace, "--out", tmp_path)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

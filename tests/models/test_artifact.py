@@ -1,0 +1,125 @@
+"""A model folder is taken whole or refused with one line, and never executes anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.artifact import ArtifactError, read_artifact, read_manifest, write_artifact
+from models.learned import Model, fit
+from tests.traces import trace_of
+
+ABOUT: dict[str, Any] = {
+    "created": "2020-01-01T00:00:00+00:00",
+    "trained_on": {"name": "by-hand", "requests": 400, "apps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    rows = [(k * 30_000, k % 2, 200) for k in range(400)]
+    return fit(trace_of(rows, memory_mb=[128, 256]), create_ms=300.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: Model) -> Path:
+    write_artifact(tmp_path / "model", model, ABOUT)
+    return tmp_path / "model"
+
+
+def same(one: Model, other: Model) -> bool:
+    mine, theirs = one.arrays(), other.arrays()
+    return (
+        one.settings() == other.settings()
+        and mine.keys() == theirs.keys()
+        and all(np.array_equal(mine[name], theirs[name]) for name in mine)
+    )
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(ArtifactError) as error:
+        read_artifact(folder)
+    text = str(error.value)
+    assert "\n" not in text
+    assert str(folder) in text
+    return text
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def an_array(folder: Path) -> Path:
+    return next(iter(sorted(folder.glob("*.npy"))))
+
+
+def test_what_was_written_is_read(folder: Path, model: Model) -> None:
+    assert same(read_artifact(folder), model)
+    assert read_manifest(folder)["trained_on"] == ABOUT["trained_on"]
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_model_is_replaced_whole(folder: Path, model: Model) -> None:
+    (folder / "left-over").write_text("from before")
+    write_artifact(folder, model, ABOUT)
+    assert same(read_artifact(folder), model)
+    assert not (folder / "left-over").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_failed_write_leaves_the_old_model(folder: Path, model: Model) -> None:
+    with pytest.raises(TypeError):
+        write_artifact(folder, model, {"created": object()})
+    assert same(read_artifact(folder), model)
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_what_is_not_a_model_is_not_replaced(tmp_path: Path, model: Model) -> None:
+    (tmp_path / "thesis.txt").write_text("ten years of work")
+    with pytest.raises(ArtifactError, match="not a model"):
+        write_artifact(tmp_path, model, ABOUT)
+    with pytest.raises(ArtifactError, match="not a folder"):
+        write_artifact(tmp_path / "thesis.txt", model, ABOUT)
+    assert (tmp_path / "thesis.txt").read_text() == "ten years of work"
+
+
+def test_missing(tmp_path: Path) -> None:
+    assert "no such model folder" in refused(tmp_path / "nowhere")
+    assert "not a model folder" in refused(tmp_path)
+
+
+def test_manifest_of_something_else(folder: Path) -> None:
+    (folder / "manifest.json").write_text("{}")
+    assert "not a model folder" in refused(folder)
+    (folder / "manifest.json").write_text("{")
+    assert "not JSON" in refused(folder)
+
+
+def test_another_version(folder: Path) -> None:
+    rewrite(folder, format_version=99)
+    assert "format version 99" in refused(folder)
+
+
+def test_altered_settings(folder: Path) -> None:
+    rewrite(folder, settings={})
+    assert "altered" in refused(folder)
+
+
+def test_altered_array(folder: Path) -> None:
+    path = an_array(folder)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert "altered" in refused(folder)
+    path.write_bytes(content[:-1])
+    assert "altered" in refused(folder)
+
+
+def test_missing_array(folder: Path) -> None:
+    an_array(folder).unlink()
+    assert "missing" in refused(folder)
