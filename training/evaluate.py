@@ -6,7 +6,7 @@ in parallel, each a pure function of trace, setting and model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Any
@@ -112,15 +112,9 @@ def folds(trace: Trace, count: int) -> list[Window]:
     return windows
 
 
-def train(
-    part: Window,
-    *,
-    create_ms: float,
-    jobs: int,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Model:
+def train(part: Window, *, create_ms: float, jobs: int) -> Model:
     """The model learned from what lies before the window's split, and from nothing else."""
-    return fit(part.training, create_ms=create_ms, jobs=jobs, on_progress=on_progress)
+    return fit(part.training, create_ms=create_ms, jobs=jobs)
 
 
 def evaluate(

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.evaluate import Measured
-from training.settings import CLAIRVOYANT, LEARNED
+from training.settings import BASELINE, CLAIRVOYANT, LEARNED
 
 COLOURS = {
     "fixed": "#6b7280",
@@ -103,6 +103,7 @@ def distribution(
                 where="post",
                 color=COLOURS.get(family, "#444444"),
                 linewidth=2.4 if family == LEARNED else 1.2,
+                linestyle="-" if family != "fixed" or policy == BASELINE else ":",
                 label=policy,
             )
         if log:
