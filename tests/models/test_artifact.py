@@ -49,7 +49,7 @@ def refused(folder: Path) -> str:
     return text
 
 
-def rewrite(folder: Path, **changes: Any) -> None:
+def rewrite(folder: Path, **changes: object) -> None:
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
