@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
+from rich.measure import Measurement
 from rich.table import Table
 
 from cli.console import UserError, err, out, print_json, progress
@@ -29,13 +31,14 @@ from training.settings import sweep as all_settings
 COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("score", "score", ".2f"),
     ("resource_score", "resource", ".2f"),
-    ("cold_start_score", "cold start", ".2f"),
+    ("cold_start_score", "cold", ".2f"),
     ("cold_start_rate", "cold rate", ".5f"),
-    ("app_cold_start_rate_p75", "p75 of apps", ".3f"),
+    ("app_cold_start_rate_p75", "p75 apps", ".3f"),
     ("wasted_gb_s", "wasted GB·s", ",.0f"),
     ("wait_s", "wait s", ",.0f"),
     ("wait_p99_ms", "p99 ms", ",.0f"),
 )
+_WIDEST = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +201,10 @@ def _print(trace: Trace, done: Sequence[_Fold], split: float) -> None:
             mean_and_spread(runs)  # type: ignore[misc]
             for runs in zip(*(fold.measured for fold in done), strict=True)
         ]
-    table = Table(title=title)
-    table.add_column("policy")
+    table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("policy", no_wrap=True)
     for _, heading, _ in COLUMNS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for measured, spread in rows:
         cells = []
         for name, _, form in COLUMNS:
@@ -211,6 +214,10 @@ def _print(trace: Trace, done: Sequence[_Fold], split: float) -> None:
                 cell += f" ±{spread[name]:{form}}"
             cells.append(cell)
         table.add_row(measured.setting.label, *cells)
+    # A figure cut short is worse than a line too long, most of all in a file.
+    out.width = max(
+        out.width, Measurement.get(out, out.options.update(max_width=_WIDEST), table).maximum
+    )
     out.print(table)
     line = evaluation.saving([measured for measured, _ in rows])
     if line:
