@@ -33,7 +33,7 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: float) -> Iterator[Callable[[float], None]]:
     """A bar on stderr, for a terminal only. Yields a function that takes how much is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:

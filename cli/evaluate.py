@@ -42,7 +42,9 @@ _WIDEST = 240
 
 
 @dataclass(frozen=True, slots=True)
-class _Fold:
+class Fold:
+    """One split of the trace, and every setting's figures on it."""
+
     part: Window
     measured: list[Measured]
 
@@ -100,8 +102,7 @@ def evaluate(
         if model is not None:
             _warn_if_it_saw_the_answer(model, parts[0])
         done = [
-            _evaluate(part, settings, trained, create_ms, jobs, outcomes is not None)
-            for part in parts
+            run(part, settings, trained, create_ms, jobs, outcomes is not None) for part in parts
         ]
         if outcomes is not None:
             write_outcomes(outcomes, parts[0], done[0].measured)
@@ -112,21 +113,23 @@ def evaluate(
     if json:
         print_json(_json(loaded, split, create_ms, done, in_folds=folds is not None))
     else:
-        _print(loaded, done, split)
+        print_table(loaded, done)
 
 
-def _evaluate(
+def run(
     part: Window,
     settings: Sequence[Setting],
     model: Model | None,
     create_ms: float,
     jobs: int,
     keep_requests: bool,
-) -> _Fold:
+) -> Fold:
+    """Trains if no model is given, then replays every setting."""
     if model is None and any(each.policy == "learned" for each in settings):
         with progress("training", 1) as show_training:
-            model = evaluation.train(part, create_ms=create_ms, jobs=jobs)
-            show_training(1)
+            model = evaluation.train(
+                part, create_ms=create_ms, jobs=jobs, on_progress=show_training
+            )
     settings = evaluation.tune(part, settings, create_ms=create_ms, jobs=jobs)
     measured = []
     with progress("replaying", len(settings)) as show:
@@ -140,7 +143,7 @@ def _evaluate(
         ):
             measured.append(each)
             show(len(measured))
-    return _Fold(part, measured)
+    return Fold(part, measured)
 
 
 def _check_targets(outcomes: Path | None, report: Path | None) -> None:
@@ -162,7 +165,7 @@ def _warn_if_it_saw_the_answer(model: Path, first: Window) -> None:
 
 
 def _json(
-    trace: Trace, split: float, create_ms: float, done: Sequence[_Fold], *, in_folds: bool
+    trace: Trace, split: float, create_ms: float, done: Sequence[Fold], *, in_folds: bool
 ) -> dict[str, Any]:
     head = {"trace": trace.name, "split": split, "create_ms": create_ms}
     if not in_folds:
@@ -190,7 +193,8 @@ def _json(
     )
 
 
-def _print(trace: Trace, done: Sequence[_Fold], split: float) -> None:
+def print_table(trace: Trace, done: Sequence[Fold]) -> None:
+    """A row a policy, and what learned saves."""
     if len(done) == 1:
         requests = done[0].measured[0].figures.requests
         title = f"{trace.name}: {requests:,} requests from {done[0].part.split:.0%} of the span on"

@@ -12,7 +12,7 @@ import uvloop
 from cli.console import UserError
 from models.artifact import ArtifactError, read_artifact
 from models.registry import PolicyError, make_policy
-from service.server import PortInUse, ScalerServer, serve_until_signal
+from service.server import PortInUse, serve_until_signal
 
 
 def serve(
@@ -32,8 +32,7 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         learned = read_artifact(model) if model is not None else None
-        chosen = make_policy(policy, model=learned, price_s_per_gb_s=price)
-        server = ScalerServer(chosen, platform, f"{host}:{port}")
-        uvloop.run(serve_until_signal(server))
+        chosen = make_policy(policy, model=learned, price=price)
+        uvloop.run(serve_until_signal(chosen, platform, f"{host}:{port}"))
     except (ArtifactError, PolicyError, PortInUse) as error:
         raise UserError(str(error)) from None

@@ -41,7 +41,9 @@ def simulate(
     end_ms = int(trace.arrival_ms[-1]) + 1.0 if duration is None else first_ms + duration * 1000.0
     stretch = trace.between(first_ms, end_ms)
     if not len(stretch):
-        raise UserError(f"{path}: no request from second {start:g} for {duration} s; see trace info")
+        raise UserError(
+            f"{path}: no request from second {start:g} for {duration} s; see trace info"
+        )
     statistics = asyncio.run(
         _simulate(stretch, scaler, platform_port, statistics_port, speed, create_ms)
     )
@@ -82,7 +84,7 @@ async def _simulate(
                 await asyncio.wait({playing}, timeout=0.5)
                 on_progress(result.finished + result.failed)
             await playing
-        await channel.close()
+        await channel.close(None)
         return {**statistics(), "slots": len(platform.slots), "errors": result.errors}
     except ScalerUnreachable as error:
         raise UserError(str(error)) from None

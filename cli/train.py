@@ -14,8 +14,8 @@ from cli.console import UserError, err, progress
 from cli.trace import SetName
 from data.read import read_trace
 from models.artifact import ArtifactError, check_target, write_artifact
-from models.learned import fit
 from simulator.replay import CREATE_MS
+from training.fit import fit
 from training.provenance import trained_on
 
 
@@ -41,8 +41,7 @@ def train(
         if not len(part):
             raise UserError(f"{trace}: no request before {until:g} of its span to train on")
         with progress("training", 1) as show:
-            model = fit(part, create_ms=create_ms, jobs=jobs)
-            show(1)
+            model = fit(part, create_ms=create_ms, jobs=jobs, on_progress=show)
         source = trained_on(part) | {"until": until, "create_ms": create_ms}
         created = datetime.now(UTC).isoformat(timespec="seconds")
         write_artifact(out, model, {"created": created, "trained_on": source})

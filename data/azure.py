@@ -161,6 +161,8 @@ def _column_by_app(folder: Path, pattern: str, column: str) -> dict[str, float]:
     tables = [_read_csv(file, ["HashApp", column]) for file in sorted(folder.glob(pattern))]
     if not tables:
         return {}
-    joined = pl.concat([table.select("HashApp", pl.col(column).cast(pl.Float64)) for table in tables])
+    joined = pl.concat(
+        [table.select("HashApp", pl.col(column).cast(pl.Float64)) for table in tables]
+    )
     means = joined.group_by("HashApp", maintain_order=True).agg(pl.col(column).mean())
     return {key: float(value) for key, value in means.iter_rows() if value is not None}

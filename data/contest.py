@@ -41,7 +41,9 @@ def read_contest(path: Path, set_name: str | None = None) -> Trace:
     """Reads one data set. `set_name` chooses where there are several; else TraceError names them."""
     sets = _sets_in_folder(path) if path.is_dir() else _sets_in_archive(path)
     if not sets:
-        raise TraceError(f"{path}: no data set here: a folder with `requests` and `metas` is wanted")
+        raise TraceError(
+            f"{path}: no data set here: a folder with `requests` and `metas` is wanted"
+        )
     if set_name is None and len(sets) > 1:
         names = ", ".join(sorted(sets))
         raise TraceError(f"{path}: holds several sets ({names}); choose one with --set")
@@ -169,9 +171,7 @@ def _explain(raw: bytes, fields: dict[str, type[pl.DataType]], where: str) -> No
     raise TraceError(f"{where}: cannot be read as JSON lines with {', '.join(fields)}")
 
 
-def _trace(
-    name: str, metas: pl.DataFrame, requests: pl.DataFrame, where: dict[str, str]
-) -> Trace:
+def _trace(name: str, metas: pl.DataFrame, requests: pl.DataFrame, where: dict[str, str]) -> Trace:
     def refuse(file: str, bad: pl.Series, text: str) -> None:
         if bad.any():
             number = int(bad.arg_max() or 0) + 1

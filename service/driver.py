@@ -148,7 +148,7 @@ class Driver:
         """No new work; waits for running requests up to `grace_s`, then gives every slot back."""
         self._stimulate(self.scheduler.drain(self._now_ms()))
         deadline = time.monotonic() + grace_s
-        while self.scheduler.instances and time.monotonic() < deadline:
+        while self.scheduler.instances and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         for instance in list(self.scheduler.instances.values()):
             slot_id = self._slots.get(instance.id)

@@ -69,7 +69,7 @@ class PlatformClient:
 
     async def close(self) -> None:
         """Ends the connection."""
-        await self._channel.close()
+        await self._channel.close(None)
 
 
 def _reason(call: str, error: grpc.aio.AioRpcError) -> str:
@@ -79,5 +79,5 @@ def _reason(call: str, error: grpc.aio.AioRpcError) -> str:
 
 def _check(call: str, status: int, message: str) -> None:
     if status != pb.Ok:
-        name = pb.Status.Name(status) if status in pb.Status.values() else str(status)  # type: ignore[arg-type]
+        name = pb.Status.Name(status) if status in pb.Status.values() else str(status)
         raise PlatformError(f"{call} answered {name}: {' '.join(message.split())}"[:300])

@@ -36,7 +36,7 @@ class ScalerServicer(scaler_pb2_grpc.ScalerServicer):
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
 
-    async def Assign(self, request: pb.AssignRequest, context: Context) -> pb.AssignReply:  # type: ignore[override]
+    async def Assign(self, request: pb.AssignRequest, context: Context) -> pb.AssignReply:
         """One instance of its app for the request, and for no other until its Idle."""
         meta = request.meta_data
         if not meta.key or not meta.memory_in_mb:
@@ -53,7 +53,7 @@ class ScalerServicer(scaler_pb2_grpc.ScalerServicer):
             )
         )
 
-    async def Idle(self, request: pb.IdleRequest, context: Context) -> pb.IdleReply:  # type: ignore[override]
+    async def Idle(self, request: pb.IdleRequest, context: Context) -> pb.IdleReply:
         """The request is done; its instance is kept or destroyed."""
         if not request.HasField("assigment"):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "assigment is missing")
@@ -90,7 +90,7 @@ class ScalerServer:
             Scheduler(policy, id_prefix=f"{uuid.uuid4().hex[:8]}-"), self._platform
         )
         self._address = address
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),
@@ -127,8 +127,9 @@ class ScalerServer:
             await self._health.set(name, status)
 
 
-async def serve_until_signal(server: ScalerServer) -> None:
-    """Serves until SIGTERM or SIGINT, then drains."""
+async def serve_until_signal(policy: Policy, platform_target: str, address: str) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. Raises PortInUse."""
+    server = ScalerServer(policy, platform_target, address)  # belongs to the loop it is made in
     await server.start()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -67,7 +67,7 @@ async def connect(target: str, timeout_s: float = 10.0) -> grpc.aio.Channel:
     try:
         await asyncio.wait_for(channel.channel_ready(), timeout_s)
     except TimeoutError:
-        await channel.close()
+        await channel.close(None)
         raise ScalerUnreachable(f"{target}: no scaler answers there; start one first") from None
     return channel
 

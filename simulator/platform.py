@@ -72,7 +72,9 @@ class SimulatedPlatform(scaler_pb2_grpc.PlatformServicer):
             for slot in self.slots.values()
         )
 
-    async def CreateSlot(self, request: pb.CreateSlotRequest, context: Context) -> pb.CreateSlotReply:  # type: ignore[override]
+    async def CreateSlot(
+        self, request: pb.CreateSlotRequest, context: Context
+    ) -> pb.CreateSlotReply:
         """A new slot of the wanted memory."""
         memory_mb = request.resource_config.memory_in_megabytes
         if not memory_mb:
@@ -91,7 +93,7 @@ class SimulatedPlatform(scaler_pb2_grpc.PlatformServicer):
             )
         )
 
-    async def Init(self, request: pb.InitRequest, context: Context) -> pb.InitReply:  # type: ignore[override]
+    async def Init(self, request: pb.InitRequest, context: Context) -> pb.InitReply:
         """Starts the app in a slot."""
         slot = self.slots.get(request.slot_id)
         if slot is None or slot.destroyed_s is not None:
@@ -106,7 +108,9 @@ class SimulatedPlatform(scaler_pb2_grpc.PlatformServicer):
         await asyncio.sleep(init_s)
         return pb.InitReply(create_time=create_time, init_duration_in_ms=round(init_s * 1000.0))
 
-    async def DestroySlot(self, request: pb.DestroySlotRequest, context: Context) -> pb.DestroySlotReply:  # type: ignore[override]
+    async def DestroySlot(
+        self, request: pb.DestroySlotRequest, context: Context
+    ) -> pb.DestroySlotReply:
         """Takes a slot back."""
         slot = self.slots.get(request.id)
         if slot is None or slot.destroyed_s is not None:

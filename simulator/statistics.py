@@ -17,7 +17,7 @@ class StatisticsPage:
         """Listens at once; raises OSError where it cannot. Port 0 lets the system choose."""
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the library's name
+            def do_GET(self) -> None:
                 body = orjson.dumps(statistics())
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")

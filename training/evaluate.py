@@ -6,7 +6,7 @@ in parallel, each a pure function of trace, setting and model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Any
@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from data.trace import Trace, TraceError
-from models.learned import Learned, Model, fit
+from models.learned import Learned, Model
 from models.policy import Policy
 from models.registry import PolicyError, make_policy
 from simulator.figures import Figures, clairvoyant, figures, memory_gb, slot_gb_s_by_app
 from simulator.replay import replay
+from training.fit import fit
 from training.settings import BASELINE, CLAIRVOYANT, GREEDY_DUAL, LEARNED, Setting, capacities_gb
 
 FloatArray = npt.NDArray[np.float64]
@@ -112,9 +113,15 @@ def folds(trace: Trace, count: int) -> list[Window]:
     return windows
 
 
-def train(part: Window, *, create_ms: float, jobs: int) -> Model:
+def train(
+    part: Window,
+    *,
+    create_ms: float,
+    jobs: int,
+    on_progress: Callable[[float], None] | None = None,
+) -> Model:
     """The model learned from what lies before the window's split, and from nothing else."""
-    return fit(part.training, create_ms=create_ms, jobs=jobs)
+    return fit(part.training, create_ms=create_ms, jobs=jobs, on_progress=on_progress)
 
 
 def evaluate(

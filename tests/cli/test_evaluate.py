@@ -53,8 +53,8 @@ def test_train_then_evaluate(trace: Path, tmp_path: Path) -> None:
     assert trained.returncode == 0, trained.stderr
     assert json.loads((model / "manifest.json").read_text())["trained_on"]["apps"] == 2
     wanted = ["--policy", "fixed:300", "--policy", "learned", "--policy", "clairvoyant"]
-    extra = ["--model", model, "--outcomes", outcomes, "--report", report, "--jobs", "1"]
-    run = scaler("evaluate", trace, *wanted, *extra, "--json")
+    extra: list[str | Path] = ["--model", model, "--outcomes", outcomes, "--report", report]
+    run = scaler("evaluate", trace, *wanted, *extra, "--jobs", "1", "--json")
     assert run.returncode == 0, run.stderr
     assert "warning" not in run.stderr
     result = json.loads(run.stdout)

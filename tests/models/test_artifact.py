@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from models.artifact import ArtifactError, read_artifact, read_manifest, write_artifact
-from models.learned import Model, fit
+from models.learned import Model
 from tests.traces import trace_of
+from training.fit import fit
 
 ABOUT: dict[str, Any] = {
     "created": "2020-01-01T00:00:00+00:00",

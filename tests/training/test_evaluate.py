@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from data.trace import Trace, TraceError
-from models.learned import fit
 from models.registry import PolicyError
 from tests.traces import shared_day, trace_of
 from training.evaluate import (
@@ -19,6 +18,7 @@ from training.evaluate import (
     tune,
     window,
 )
+from training.fit import fit
 from training.settings import PRICES, chosen, sweep
 
 GOLDEN = {  # score, resource, cold start, rate, p75 of the apps, wasted GB·s, wait s

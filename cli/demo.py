@@ -1,0 +1,146 @@
+"""`scaler demo`: the main job end to end, on a generated trace or on one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from cli.console import UserError, err, out, progress
+from cli.evaluate import Fold, print_table, run
+from cli.trace import SetName
+from data.generate import generate
+from data.read import read_trace, write_trace
+from data.trace import Trace
+from models.artifact import ArtifactError, check_target, read_artifact, write_artifact
+from simulator.live import LiveResult, ScalerUnreachable, connect, play
+from simulator.platform import SimulatedPlatform
+from simulator.replay import CREATE_MS
+from training import evaluate as evaluation
+from training.evaluate import Window
+from training.provenance import trained_on
+from training.report import write_report
+from training.settings import DEFAULT_POLICIES, chosen
+
+LIVE_S = 30.0
+"""How much of the trace is played through the real service, in real time."""
+DEMO_APPS = 60
+DEMO_REQUESTS = 150_000
+
+
+def demo(
+    trace: Annotated[Path | None, typer.Option(help="Your own trace; else one is made.")] = None,
+    folder: Annotated[Path, typer.Option("--out", help="Where the results go.")] = Path("out/demo"),
+    live_s: Annotated[float, typer.Option(min=1, help="Seconds of live traffic.")] = LIVE_S,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    set_name: SetName = None,
+) -> None:
+    """Reads a trace, trains on its first half, serves live, replays the second half, reports.
+
+    Everything is left in the folder: the model, the report (open it in a browser), the trace made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    loaded = _load(trace, folder, set_name)
+    part = evaluation.window(loaded, 0.5)
+    _say(1, f"trace {loaded.name}: {len(loaded):,} requests of {len(loaded.apps):,} apps")
+
+    model_folder = folder / "model"
+    try:
+        check_target(model_folder)
+        with progress("training", 1) as show:
+            model = evaluation.train(part, create_ms=CREATE_MS, jobs=jobs, on_progress=show)
+        about = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "trained_on": trained_on(part.training) | {"until": 0.5, "create_ms": CREATE_MS},
+        }
+        write_artifact(model_folder, model, about)
+        model = read_artifact(model_folder)
+    except ArtifactError as error:
+        raise UserError(str(error)) from None
+    _say(2, f"a model of {len(model.apps):,} apps, trained on the first half: {model_folder}")
+
+    stretch = _busiest(part, live_s)
+    result, slots, left = asyncio.run(_live(stretch, model_folder))
+    waited_s = sum(result.wait_ms) / 1000.0
+    _say(
+        3,
+        f"served live over gRPC for {live_s:.0f} s of its busiest second half: {result.finished:,}"
+        f" of {len(stretch):,} requests in {slots} slots, {waited_s:.1f} s waited in all;"
+        f" {left} slots left after SIGTERM",
+    )
+    if result.failed or left:
+        raise UserError(f"{result.failed} requests failed, {left} slots leaked: {result.errors}")
+
+    fold: Fold = run(part, chosen(DEFAULT_POLICIES), model, CREATE_MS, jobs, False)
+    report = folder / "report.html"
+    write_report(report, part, fold.measured, create_ms=CREATE_MS)
+    _say(4, "the second half replayed under each policy:")
+    print_table(loaded, [fold])
+    _say(5, f"table and pictures: {report}")
+
+
+def _say(step: int, text: str) -> None:
+    out.print(f"[bold]{step}/5[/bold] {text}", soft_wrap=True, highlight=False)
+
+
+def _load(path: Path | None, folder: Path, set_name: str | None) -> Trace:
+    if path is not None:
+        loaded = read_trace(path, set_name=set_name)
+        for note in loaded.notes:
+            err.print(f"note: {note}")
+        return loaded
+    made = folder / "trace.parquet"
+    write_trace(generate("azure", apps=DEMO_APPS, days=1.0, requests=DEMO_REQUESTS), made)
+    return read_trace(made)
+
+
+def _busiest(part: Window, live_s: float) -> Trace:
+    """The stretch of the measured part with the most apps in it, not the most requests: a machine
+    that plays both sides shall not be overloaded."""
+    starts_ms = np.arange(part.split_ms, float(part.trace.arrival_ms[-1]), live_s * 1000.0)
+    stretches = (part.trace.between(start, start + live_s * 1000.0) for start in starts_ms)
+    most = max(
+        (each for each in stretches if len(each) <= 100.0 * live_s),
+        key=lambda each: len(np.unique(each.app)),
+        default=None,
+    )
+    return most if most is not None else part.trace.between(part.split_ms, part.split_ms + 1_000.0)
+
+
+async def _live(stretch: Trace, model: Path) -> tuple[LiveResult, int, int]:
+    """Plays `stretch` through `scaler serve` in a process of its own, then stops it by SIGTERM."""
+    platform = SimulatedPlatform({app.key: float(app.init_ms) for app in stretch.apps})
+    await platform.start()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve = [sys.executable, "-m", "cli.main", "serve", "--port", str(port)]
+    serve += ["--platform", f"127.0.0.1:{platform.port}", "--model", str(model)]
+    scaler = subprocess.Popen(serve, stderr=subprocess.DEVNULL)  # noqa: S603, ASYNC220
+    result = LiveResult(stretch)
+    try:
+        channel = await connect(f"127.0.0.1:{port}", timeout_s=30.0)
+        with progress("serving live", len(stretch)) as show:
+            playing = asyncio.create_task(play(stretch, channel, result))
+            while not playing.done():
+                await asyncio.wait({playing}, timeout=0.5)
+                show(result.finished + result.failed)
+            await playing
+        await channel.close(None)
+    except ScalerUnreachable as error:
+        raise UserError(str(error)) from None
+    finally:
+        scaler.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(scaler.wait)
+    left = platform.live_slots
+    await platform.stop()
+    return result, len(platform.slots), left

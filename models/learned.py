@@ -1,0 +1,387 @@
+"""The learned policy: idle times per place that keep learning, decisions from one price.
+
+**Places.** Instances are reused most recently idle first, so place k of an app is in use exactly
+while k or more of its requests are there at once. Its idle times are a property of the traffic, and
+the problem splits into one small one per place: see `models.window` for its solution.
+
+**The price** says how many seconds of waiting a GB·s is worth; with it, memory and waiting are one
+currency and every decision is taken alone.
+
+**Waiting can be right.** Requests are bound late. For the first place a miss costs a start; for
+place k > 1 it costs at most the time until place k would have been left again, which is learned per
+place: often a few ms, and then no instance is kept or started for it.
+
+**Learning.** Each place keeps its recent idle times; older ones weigh less, and one population prior
+stands behind them. An app that was never seen starts from the prior alone.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.policy import AppPolicy, Policy, Pool
+from models.window import NEVER, FloatArray, Plan, plan, spread
+
+MEMORY_GAPS = 256
+"""Idle times remembered per place."""
+DECAY_GAPS = 200.0
+"""An idle time that many idle times ago weighs 1/e."""
+PRIOR_WEIGHT = 0.5
+"""The population prior weighs as much as this many fresh idle times."""
+MAX_PLACES = 24
+"""Requests beyond that many at once get an instance each, kept for no longer than they run."""
+SURE_SHARE = 0.02
+SURE_MS = 500.0
+"""An instance is kept at least SURE_SHARE of the time whose cost equals a miss: not worth a plan."""
+REPLAN_GAPS = 8
+BUSY_SMOOTHING = 0.02
+"""Weight of a new observation of how long a place is in use: many are needed, they vary widely."""
+CROWD_SMOOTHING = 0.1
+DEFAULT_PRICE = 0.04
+DEFAULT_START_MS = 1_500.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceHabits:
+    """What the trace says of one place of one app. Times in ms."""
+
+    gaps_ms: FloatArray
+    """Recent idle times, oldest first, at most MEMORY_GAPS."""
+    covered_ms: float
+    """Mean of min(time in use, start-up time): what a miss costs at this place."""
+    excess_ms: float
+    """Mean of max(time in use - start-up time, 0): what a start can save once a request waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppHabits:
+    """What the trace says of one app."""
+
+    start_ms: float
+    places: tuple[PlaceHabits, ...]
+
+
+def _default_prior() -> FloatArray:
+    return np.geomspace(1_000.0, 4_000_000.0, 25)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What training learns: the population, each app seen, and the price for the best score."""
+
+    price_s_per_gb_s: float = DEFAULT_PRICE
+    prior_ms: FloatArray = field(default_factory=_default_prior)
+    """Idle times of the population, equally likely, each app counting the same. Shape (n,)."""
+    start_ms: float = DEFAULT_START_MS
+    """The population's median start-up time."""
+    apps: Mapping[str, AppHabits] = field(default_factory=dict)
+
+    def settings(self) -> dict[str, float]:
+        """The scalars, for a manifest."""
+        return {"price_s_per_gb_s": self.price_s_per_gb_s, "start_ms": self.start_ms}
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything else as flat arrays; places follow each other app by app."""
+        places = [place for app in self.apps.values() for place in app.places]
+        gaps = [place.gaps_ms for place in places]
+        return {
+            "prior_ms": self.prior_ms,
+            "app_keys": np.array(list(self.apps), dtype=np.str_),
+            "app_start_ms": np.array([app.start_ms for app in self.apps.values()], dtype=float),
+            "app_places": np.array([len(app.places) for app in self.apps.values()], dtype=np.int64),
+            "place_covered_ms": np.array([place.covered_ms for place in places], dtype=float),
+            "place_excess_ms": np.array([place.excess_ms for place in places], dtype=float),
+            "place_gaps": np.array([len(each) for each in gaps], dtype=np.int64),
+            "gaps_ms": np.concatenate([np.zeros(0), *gaps]),
+        }
+
+    @classmethod
+    def from_parts(
+        cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]
+    ) -> Model:
+        """The inverse of `arrays` and `settings`. Raises KeyError or ValueError on other parts."""
+        gaps = np.split(
+            np.asarray(arrays["gaps_ms"], dtype=float), np.cumsum(arrays["place_gaps"])[:-1]
+        )
+        places = [
+            PlaceHabits(*row)
+            for row in zip(
+                gaps,
+                arrays["place_covered_ms"].tolist(),
+                arrays["place_excess_ms"].tolist(),
+                strict=False,
+            )
+        ]
+        apps = {}
+        position = 0
+        for key, start_ms, count in zip(
+            arrays["app_keys"].tolist(),
+            arrays["app_start_ms"].tolist(),
+            arrays["app_places"].tolist(),
+            strict=True,
+        ):
+            apps[str(key)] = AppHabits(start_ms, tuple(places[position : position + count]))
+            position += count
+        return cls(
+            float(settings["price_s_per_gb_s"]),
+            np.asarray(arrays["prior_ms"], dtype=float),
+            float(settings["start_ms"]),
+            apps,
+        )
+
+
+class _Place:
+    """What is known of one place of an app, and the plan that follows from it."""
+
+    __slots__ = (
+        "covered_ms",
+        "excess_ms",
+        "gaps",
+        "left_ms",
+        "plan",
+        "replan_at",
+        "seen",
+        "taken_ms",
+    )
+
+    def __init__(self) -> None:
+        self.left_ms = -1.0
+        """When it was last left; below 0 never."""
+        self.taken_ms = 0.0
+        self.gaps = array("d")
+        self.seen = 0
+        """Idle times ever seen; they stand in `gaps` at `seen % MEMORY_GAPS`."""
+        self.covered_ms = -1.0
+        self.excess_ms = 0.0
+        self.plan: Plan = NEVER
+        self.replan_at = 0
+
+    def add_gap(self, gap_ms: float) -> None:
+        if len(self.gaps) < MEMORY_GAPS:
+            self.gaps.append(gap_ms)
+        else:
+            self.gaps[self.seen % MEMORY_GAPS] = gap_ms
+        self.seen += 1
+
+    def add_use(self, used_ms: float, start_ms: float) -> None:
+        excess_ms = max(used_ms - start_ms, 0.0)
+        if self.covered_ms < 0.0:
+            self.covered_ms = used_ms - excess_ms
+            self.excess_ms = excess_ms
+        else:
+            self.covered_ms += BUSY_SMOOTHING * (used_ms - excess_ms - self.covered_ms)
+            self.excess_ms += BUSY_SMOOTHING * (excess_ms - self.excess_ms)
+
+    def weighted_gaps(self) -> tuple[FloatArray, FloatArray]:
+        count = len(self.gaps)
+        gaps = np.frombuffer(self.gaps, dtype=np.float64).copy()
+        behind = (self.seen - 1 - np.arange(count)) % MEMORY_GAPS
+        return gaps, np.exp(behind / -DECAY_GAPS)
+
+
+class _LearnedApp(AppPolicy):
+    __slots__ = (
+        "_crowd",
+        "_crowd_now",
+        "_crowd_since_ms",
+        "_hold_cost",
+        "_places",
+        "_policy",
+        "_wakes",
+    )
+
+    def __init__(self, policy: Learned, memory_mb: int, habits: AppHabits | None) -> None:
+        super().__init__()
+        self._policy = policy
+        self._hold_cost = policy.price * memory_mb / 1024.0
+        """Milliseconds of waiting that a millisecond of an instance is worth."""
+        self._places: list[_Place] = []
+        self._wakes: dict[int, float] = {}
+        self._crowd = 1.0
+        """Requests that a start of the first place keeps waiting, by the share they wait of it."""
+        self._crowd_now = 1.0
+        self._crowd_since_ms = -inf
+        if habits is not None:
+            self._remember(habits)
+
+    def _remember(self, habits: AppHabits) -> None:
+        sure_ms = self._sure_ms(habits.start_ms)
+        for number, known in enumerate(habits.places, start=1):
+            place = self._place(number)
+            for gap_ms in known.gaps_ms[known.gaps_ms > sure_ms].tolist():
+                place.add_gap(gap_ms)
+            place.covered_ms = known.covered_ms
+            place.excess_ms = known.excess_ms
+
+    # The scheduler's questions
+
+    def arrival(self, now_ms: float, pool: Pool) -> int:
+        number = pool.busy + len(pool.waiting)
+        start_ms = pool.start_ms
+        if number <= MAX_PLACES:
+            place = self._place(number)
+            place.taken_ms = now_ms
+            if place.left_ms >= 0.0:
+                gap_ms = now_ms - place.left_ms
+                if gap_ms > self._sure_ms(start_ms):
+                    place.add_gap(gap_ms)
+            if self._wakes:
+                self._wakes.pop(number, None)
+        behind_ms = now_ms - self._crowd_since_ms
+        if behind_ms < start_ms:
+            self._crowd_now += 1.0 - behind_ms / start_ms
+        else:
+            self._crowd += CROWD_SMOOTHING * (self._crowd_now - self._crowd)
+            self._crowd_now = 1.0
+            self._crowd_since_ms = now_ms
+        return self._missing(now_ms, pool) if pool.waiting else 0
+
+    def completion(self, now_ms: float, pool: Pool) -> None:
+        number = pool.busy + len(pool.waiting) + 1
+        if number <= MAX_PLACES:
+            place = self._place(number)
+            place.left_ms = now_ms
+            place.add_use(now_ms - place.taken_ms, pool.start_ms)
+
+    def idle(self, now_ms: float, pool: Pool) -> float:
+        number = pool.busy + 1
+        if number > MAX_PLACES:
+            return now_ms
+        sure_ms = self._sure_ms(pool.start_ms)
+        return now_ms + max(sure_ms, self._plan(number, pool).hold_until_ms(sure_ms))
+
+    def ready(self, now_ms: float, pool: Pool) -> float:
+        number = pool.busy + len(pool.waiting) + len(pool.idle)
+        if number > MAX_PLACES:
+            return now_ms
+        place = self._place(number)
+        if place.left_ms < 0.0:
+            place.left_ms = now_ms  # never in use yet: its idle time starts now
+        return self._keep(now_ms, pool, number)
+
+    def expiry(self, now_ms: float, pool: Pool, level: int) -> float:
+        return self._keep(now_ms, pool, level) if level <= MAX_PLACES else now_ms
+
+    def wake(self, now_ms: float, pool: Pool) -> int:
+        starts = 0
+        here = pool.busy + pool.starting + len(pool.idle)
+        demand = pool.busy + len(pool.waiting)
+        for number in sorted(self._wakes):
+            if self._wakes[number] <= now_ms:
+                del self._wakes[number]
+                # A place is filled only on top of the ones below it, which come into use first.
+                if demand < number and here + starts == number - 1:
+                    starts += 1
+        if pool.waiting:
+            starts += self._missing(now_ms, pool)
+        self._wake_at(min(self._wakes.values(), default=inf))
+        return starts
+
+    # How
+
+    def _place(self, number: int) -> _Place:
+        places = self._places
+        while len(places) < number:
+            places.append(_Place())
+        return places[number - 1]
+
+    def _sure_ms(self, start_ms: float) -> float:
+        hold = self._hold_cost
+        return max(SURE_MS, SURE_SHARE * start_ms * (1.0 + hold) / hold)
+
+    def _wake_at(self, at_ms: float) -> None:
+        if at_ms < self.wake_ms:
+            self.wake_ms = at_ms
+
+    def _keep(self, now_ms: float, pool: Pool, number: int) -> float:
+        """Until when to keep an instance of a place; if no longer, when to start it again is set."""
+        place = self._place(number)
+        age_ms = now_ms - place.left_ms
+        todo = self._plan(number, pool)
+        until_ms = place.left_ms + todo.hold_until_ms(age_ms)
+        if until_ms > now_ms + 1.0:
+            return until_ms
+        start_ms = place.left_ms + todo.prewarm_ms(age_ms)
+        if start_ms < inf:
+            self._wakes[number] = start_ms
+            self._wake_at(start_ms)
+        return now_ms
+
+    def _missing(self, now_ms: float, pool: Pool) -> int:
+        """How many instances to start for the requests that wait: those that a start will serve
+        sooner, by more than it costs, than an instance that is busy now."""
+        start_ms = pool.start_ms
+        demand = pool.busy + len(pool.waiting)
+        starts = 0
+        for number in range(pool.busy + pool.starting + 1, demand + 1):
+            if number == 1 or number > MAX_PLACES:
+                starts += 1
+                continue
+            place = self._place(number)
+            saved_ms = place.excess_ms if place.covered_ms >= 0.0 else start_ms
+            # Waiting for as long as a start would have taken says the place is in use for long.
+            give_up_ms = place.taken_ms + start_ms
+            if saved_ms > self._hold_cost * start_ms or now_ms >= give_up_ms:
+                starts += 1
+            else:
+                self._wake_at(give_up_ms)
+        return starts
+
+    def _miss_cost_ms(self, number: int, place: _Place, start_ms: float) -> float:
+        if number == 1:
+            return start_ms * (self._crowd + self._hold_cost)
+        if place.covered_ms < 0.0:
+            return start_ms
+        extra = self._hold_cost * start_ms
+        return place.covered_ms + (extra if place.excess_ms > extra else 0.0)
+
+    def _plan(self, number: int, pool: Pool) -> Plan:
+        place = self._place(number)
+        if place.plan is NEVER or place.seen >= place.replan_at:
+            place.replan_at = place.seen + REPLAN_GAPS
+            prior_ms = self._policy.prior_ms
+            prior = np.full(len(prior_ms), PRIOR_WEIGHT / len(prior_ms))
+            if place.gaps:
+                points, weights = spread(*place.weighted_gaps())
+                points = np.concatenate((points, prior_ms))
+                weights = np.concatenate((weights, prior))
+            else:
+                points, weights = prior_ms, prior
+            place.plan = plan(
+                points,
+                weights,
+                hold_cost=self._hold_cost,
+                miss_cost=self._miss_cost_ms(number, place, pool.start_ms),
+                start_ms=pool.start_ms,
+            )
+        return place.plan
+
+
+class Learned(Policy):
+    """Habits per app and place, and the price."""
+
+    name = "learned"
+    late_binding = True
+
+    def __init__(self, model: Model | None = None, price: float | None = None) -> None:
+        """`model` None is the built-in prior; the price None is the model's own."""
+        self.model = model or Model()
+        self.price = self.model.price_s_per_gb_s if price is None else price
+        """Seconds of waiting that a GB·s is worth."""
+        if not self.price > 0.0:
+            raise ValueError(f"the price must be above 0 seconds per GB·s, not {price}")
+        self.prior_ms = self.model.prior_ms
+
+    def app(self, key: str, memory_mb: int, runtime: str) -> AppPolicy:
+        return _LearnedApp(self, memory_mb, self.model.apps.get(key))
+
+    def start_ms(self, key: str, memory_mb: int, runtime: str) -> float:
+        habits = self.model.apps.get(key)
+        return self.model.start_ms if habits is None else habits.start_ms

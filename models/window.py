@@ -1,0 +1,163 @@
+"""From a distribution of idle times to a plan: how long to keep an instance, when to start it anew.
+
+An instance of a place (see `models.learned`) was last used at age 0; the next use comes at a random
+age. While it is kept it costs `hold_cost` a millisecond; if the use finds it gone that costs
+`miss_cost`; letting it go and starting it again for a later age costs its start-up time held. The
+cheapest plan for a finite set of weighted ages follows by dynamic programming from the last age
+backwards, with two states (there, gone). It is ski rental with a known distribution (A. Karlin et
+al., Algorithmica 11, 1994) with a second purchase allowed: the pre-warm of Shahrad et al., USENIX
+ATC 2020, section 4.2.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from math import inf
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+NEIGHBOURS = 2
+"""A sample stands for the stretch to its second neighbour on either side: narrow where samples
+agree (timers), wide where they are sparse, so that no plan slips between two chance samples."""
+JITTER_MS = 500.0
+JITTER_SHARE = 0.02
+"""The least stretch of a sample: timers jitter by some hundred ms and drift with their period."""
+LONE_SHARE = 0.3
+"""The stretch of a single sample, as a share of itself: one gap says little about the next."""
+_OFFSETS = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+_STEPS_PER_E = 8.0
+"""Decisions are taken at ages at most this many to a factor of e apart, and at every hole."""
+
+
+class Plan:
+    """What to do with an instance by its age since the last use, in ms."""
+
+    __slots__ = (
+        "_first",
+        "_held_to",
+        "_hole_cost",
+        "_kept",
+        "_last",
+        "_missed",
+        "_restarted",
+        "_start_ms",
+    )
+
+    def __init__(self, start_ms: float) -> None:
+        self._start_ms = start_ms
+        # One entry a step, in order of age. Costs are from the step on, for all still unused.
+        self._first: list[float] = []
+        self._last: list[float] = []
+        self._hole_cost: list[float] = []
+        """Of a ms in the hole before the step, with an instance there."""
+        self._kept: list[float] = []
+        """From the step's first age, with an instance there."""
+        self._missed: list[float] = []
+        """Without one."""
+        self._restarted: list[float] = []
+        """With one started for it; inf where that does not pay."""
+        self._held_to: list[float] = []
+        """The age until which one that is there at the step's first age is kept."""
+
+    def hold_until_ms(self, age_ms: float) -> float:
+        """Up to which age to keep an instance that is there at `age_ms`; `age_ms` is let go now."""
+        step = bisect_left(self._last, age_ms)
+        if step == len(self._last):
+            return age_ms
+        hole_ms = max(self._first[step] - age_ms, 0.0)
+        without = self._missed[step]
+        if hole_ms > self._start_ms:
+            without = min(without, self._restarted[step])
+        kept = self._hole_cost[step] * hole_ms + self._kept[step]
+        return max(age_ms, self._held_to[step]) if kept <= without else age_ms
+
+    def prewarm_ms(self, age_ms: float) -> float:
+        """At which later age to start one if none is there; inf is never."""
+        for step in range(bisect_left(self._last, age_ms), len(self._last)):
+            if self._restarted[step] < inf and self._first[step] - self._start_ms > age_ms:
+                return self._first[step] - self._start_ms
+        return inf
+
+
+NEVER = Plan(0.0)
+
+
+def spread(samples_ms: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Each sample as five points across the stretch it stands for. Shapes (n,) to (5 n,)."""
+    order = samples_ms.argsort()
+    ages = samples_ms[order]
+    count = len(ages)
+    reach = JITTER_MS + JITTER_SHARE * ages
+    if count > 1:
+        index = np.arange(count)
+        above = ages[np.minimum(index + NEIGHBOURS, count - 1)] - ages
+        below = ages - ages[np.maximum(index - NEIGHBOURS, 0)]
+        np.maximum(reach, np.maximum(above, below), out=reach)
+    else:
+        np.maximum(reach, LONE_SHARE * ages, out=reach)
+    points = (ages[:, None] + reach[:, None] * _OFFSETS).ravel()
+    return points, np.repeat(weights[order] / len(_OFFSETS), len(_OFFSETS))
+
+
+def plan(
+    ages_ms: FloatArray,
+    weights: FloatArray,
+    *,
+    hold_cost: float,
+    miss_cost: float,
+    start_ms: float,
+) -> Plan:
+    """The cheapest plan for a next use at age `ages_ms[i]` with weight `weights[i]`, shapes (n,).
+
+    Costs are in one unit, `hold_cost` of it a millisecond.
+    """
+    if not len(ages_ms):
+        return NEVER
+    order = ages_ms.argsort()
+    age = np.maximum(ages_ms[order], 0.0)
+    weight = weights[order]
+    # Steps: the points between two holes (of a start or more) and within a factor of each other.
+    grid = (np.log(age + 1.0) * _STEPS_PER_E).astype(np.int64)
+    opens = np.empty(len(age), dtype=np.bool_)
+    opens[0] = True
+    opens[1:] = (np.diff(age) > start_ms) | (grid[1:] != grid[:-1])
+    begin = np.flatnonzero(opens)
+    last = age[np.append(begin[1:], len(age)) - 1]
+    first = age[begin]
+    mass = np.add.reduceat(weight, begin)
+    moment = np.add.reduceat(weight * age, begin)
+    alive = np.cumsum(mass[::-1])[::-1]
+    before = np.concatenate(([0.0], last[:-1]))
+    inside = (hold_cost * (moment - mass * first + (alive - mass) * (last - first))).tolist()
+    result = Plan(start_ms)
+    result._first, result._last = first.tolist(), last.tolist()
+    result._hole_cost = (hold_cost * alive).tolist()
+    holes_ms = (first - before).tolist()
+    misses = (mass * miss_cost).tolist()
+    steps = len(begin)
+    result._kept, result._missed = [0.0] * steps, [0.0] * steps
+    result._restarted, result._held_to = [inf] * steps, [0.0] * steps
+    there = gone = 0.0
+    held_to = -1.0  # where the run of held steps that begins with the next one ends
+    for step in range(steps - 1, -1, -1):
+        kept = inside[step] + there
+        missed = misses[step] + gone
+        result._kept[step] = kept
+        result._missed[step] = missed
+        result._held_to[step] = held_to = max(held_to, result._last[step])
+        without = missed
+        if holes_ms[step] > start_ms:
+            restarted = result._hole_cost[step] * start_ms + kept
+            if restarted < missed:
+                result._restarted[step] = without = restarted
+        gone = without
+        through = result._hole_cost[step] * holes_ms[step] + kept
+        if through <= without:
+            there = through
+        else:
+            there = without
+            held_to = -1.0
+    return result

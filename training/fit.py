@@ -1,0 +1,126 @@
+"""Fitting the learned policy's model: habits per app, the population's prior, the price.
+
+Everything in the trace given is training data; a caller that measures gives what lies before its
+split. The apps are fitted side by side by joblib, the price is found by replaying the same trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+
+from data.trace import App, IntArray, Trace
+from models.learned import MAX_PLACES, MEMORY_GAPS, SURE_MS, AppHabits, Learned, Model, PlaceHabits
+from models.window import FloatArray
+from simulator.figures import figures
+from simulator.replay import replay
+
+PRIOR_POINTS = 32
+PRICES = tuple(float(f"{price:.3g}") for price in np.geomspace(0.008, 0.25, 8))
+"""Seconds of waiting per GB·s to choose from: the score is flat about its best."""
+PRICE_REQUESTS = 150_000
+"""The latest so many training requests find the price: the price is a habit of the fleet."""
+PRICE_SPLIT = 0.35
+"""The part of them, in time, in which the policy only learns."""
+
+
+def fit(
+    trace: Trace,
+    *,
+    create_ms: float,
+    jobs: int = 1,
+    on_progress: Callable[[float], None] | None = None,
+) -> Model:
+    """Fits on every request of `trace`. `on_progress` gets the fraction done, now and then."""
+    rows = _rows_by_app(trace)
+    called = [(app, own) for app, own in zip(trace.apps, rows, strict=True) if len(own)]
+    habits: list[AppHabits] = joblib.Parallel(n_jobs=jobs if len(trace) > 500_000 else 1)(
+        joblib.delayed(app_habits)(app, trace.arrival_ms[own], trace.duration_ms[own], create_ms)
+        for app, own in called
+    )
+    if on_progress is not None:
+        on_progress(0.2)
+    prior_ms = _prior(habits)
+    start_ms = float(np.median([app.start_ms for app in habits]))
+    apps = {app.key: learned for (app, _), learned in zip(called, habits, strict=True)}
+    unpriced = Model(prior_ms=prior_ms, start_ms=start_ms)
+    price = _best_price(trace, unpriced, create_ms, jobs, on_progress)
+    return Model(price, prior_ms, start_ms, apps)
+
+
+def app_habits(
+    app: App, arrival_ms: IntArray, duration_ms: IntArray, create_ms: float
+) -> AppHabits:
+    """One app's places, as if no request had ever waited. Columns of its requests, shapes (n,)."""
+    start_ms = create_ms + app.init_ms
+    # A request of no duration still comes before it goes.
+    times = np.concatenate((arrival_ms, arrival_ms + np.maximum(duration_ms, 1)))
+    steps = np.concatenate((np.ones_like(arrival_ms), -np.ones_like(arrival_ms)))
+    order = np.lexsort((steps, times))  # at one instant completions come first
+    times, steps = times[order], steps[order]
+    at_once = np.cumsum(steps)
+    places = []
+    for number in range(1, min(int(at_once.max()), MAX_PLACES) + 1):
+        taken_ms = times[(steps > 0) & (at_once == number)]
+        left_ms = times[(steps < 0) & (at_once == number - 1)]
+        used_ms = (left_ms - taken_ms).astype(np.float64)
+        gaps_ms = (taken_ms[1:] - left_ms[:-1]).astype(np.float64)
+        excess_ms = np.maximum(used_ms - start_ms, 0.0)
+        places.append(
+            PlaceHabits(
+                gaps_ms[gaps_ms > SURE_MS][-MEMORY_GAPS:],
+                float((used_ms - excess_ms).mean()),
+                float(excess_ms.mean()),
+            )
+        )
+    return AppHabits(start_ms, tuple(places))
+
+
+def _rows_by_app(trace: Trace) -> list[npt.NDArray[np.intp]]:
+    order = np.argsort(trace.app, kind="stable")
+    ends = np.cumsum(np.bincount(trace.app, minlength=len(trace.apps)))
+    return np.split(order, ends[:-1])
+
+
+def _prior(habits: list[AppHabits]) -> FloatArray:
+    """Quantiles of the first places' idle times, each app counting the same. Shape (n,)."""
+    gaps = [app.places[0].gaps_ms for app in habits if len(app.places[0].gaps_ms)]
+    if not gaps:
+        return Model().prior_ms
+    pooled = np.concatenate(gaps)
+    weights = np.concatenate([np.full(len(each), 1.0 / len(each)) for each in gaps])
+    order = np.argsort(pooled)
+    reached = np.cumsum(weights[order]) / weights.sum()
+    wanted = (np.arange(PRIOR_POINTS) + 0.5) / PRIOR_POINTS
+    return np.asarray(np.interp(wanted, reached, pooled[order]), dtype=np.float64)
+
+
+def _best_price(
+    trace: Trace,
+    model: Model,
+    create_ms: float,
+    jobs: int,
+    on_progress: Callable[[float], None] | None,
+) -> float:
+    """The price of the best score on the latest stretch, from the population's prior alone."""
+    latest = trace
+    if len(trace) > PRICE_REQUESTS:
+        latest = trace.between(float(trace.arrival_ms[-PRICE_REQUESTS]), inf)
+    scores = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+        joblib.delayed(_score)(latest, model, price, create_ms) for price in PRICES
+    )
+    best = (-inf, model.price_s_per_gb_s)
+    for done, (price, score) in enumerate(zip(PRICES, scores, strict=True), start=1):
+        best = max(best, (score, price))
+        if on_progress is not None:
+            on_progress(0.2 + 0.8 * done / len(PRICES))
+    return best[1]
+
+
+def _score(trace: Trace, model: Model, price: float, create_ms: float) -> float:
+    result = replay(trace, Learned(model, price), create_ms=create_ms)
+    return figures(trace, result, trace.split_ms(PRICE_SPLIT)).score
