@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.table import Table
 
@@ -21,12 +25,16 @@ from simulator.statistics import StatisticsPage
 def simulate(
     path: Annotated[Path, typer.Argument(metavar="TRACE")],
     scaler: Annotated[str, typer.Option(help="The scaler's HOST:PORT.")] = "127.0.0.1:9001",
-    platform_port: Annotated[int, typer.Option(help="Where our platform listens.")] = 50051,
-    statistics_port: Annotated[int, typer.Option(help="Where the statistics page is.")] = 9000,
-    start: Annotated[float, typer.Option(help="Seconds into the trace to start at.")] = 0.0,
+    platform_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where our platform listens.")
+    ] = 50051,
+    statistics_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where the statistics page is.")
+    ] = 9000,
+    start: Annotated[float, typer.Option(min=0, help="Seconds into the trace to start at.")] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Seconds of the trace to play.")] = None,
     speed: Annotated[float, typer.Option(help="Times faster than real time.")] = 1.0,
-    create_ms: Annotated[float, typer.Option(help="What CreateSlot takes.")] = 300.0,
+    create_ms: Annotated[float, typer.Option(min=0, help="What CreateSlot takes.")] = 300.0,
     set_name: SetName = None,
     json: Json = False,
 ) -> None:
@@ -34,8 +42,9 @@ def simulate(
 
     Serves the simulated platform, and the contest's statistics as JSON while it runs.
     """
-    if speed <= 0:
-        raise UserError(f"--speed {speed}: must be above 0")
+    for option, given in (("--speed", speed), ("--duration", duration)):
+        if given is not None and not (isfinite(given) and given > 0):
+            raise UserError(f"{option} {given:g}: must be a number above 0")
     trace = read_trace(path, set_name=set_name)
     first_ms = int(trace.arrival_ms[0]) + start * 1000.0
     end_ms = int(trace.arrival_ms[-1]) + 1.0 if duration is None else first_ms + duration * 1000.0
@@ -71,23 +80,45 @@ async def _simulate(
     def statistics() -> dict[str, object]:
         return result.statistics(trace.name, platform.slot_gb_s(), platform.live_slots)
 
+    page = _page(statistics, statistics_port)
     try:
-        await platform.start(f"127.0.0.1:{platform_port}")
-        page = StatisticsPage(statistics, statistics_port)
-    except OSError as error:
-        raise UserError(f"port {platform_port} or {statistics_port}: {error}") from None
-    try:
+        await _listen(platform, platform_port)
         channel = await connect(scaler)
         with progress("playing", len(trace)) as on_progress:
-            playing = asyncio.create_task(play(trace, channel, result, speed=speed))
+            playing = asyncio.create_task(
+                play(trace, channel, result, ready=platform.ready, speed=speed)
+            )
             while not playing.done():
                 await asyncio.wait({playing}, timeout=0.5)
                 on_progress(result.finished + result.failed)
             await playing
+        figures = statistics() | {
+            "coldStarts": int(result.cold.sum()),
+            "waitP99InMs": float(np.quantile(result.wait_ms, 0.99)),
+            "slots": len(platform.slots),
+            "misuse": asdict(platform.misuse),
+            "errors": dict(result.errors),
+        }
         await channel.close(None)
-        return {**statistics(), "slots": len(platform.slots), "errors": result.errors}
+        return figures
     except ScalerUnreachable as error:
         raise UserError(str(error)) from None
     finally:
         page.close()
         await platform.stop()
+
+
+async def _listen(platform: SimulatedPlatform, port: int) -> None:
+    try:
+        await platform.start(f"127.0.0.1:{port}")
+    except OSError as error:
+        raise UserError(f"--platform-port {port}: {error}") from None
+
+
+def _page(statistics: Callable[[], dict[str, object]], port: int) -> StatisticsPage:
+    try:
+        return StatisticsPage(statistics, port)
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--statistics-port {port}: cannot listen there: {error}; choose another"
+        ) from None
