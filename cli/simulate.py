@@ -51,7 +51,7 @@ def simulate(
     stretch = trace.between(first_ms, end_ms)
     if not len(stretch):
         raise UserError(
-            f"{path}: no request from second {start:g} for {duration} s; see trace info"
+            f"{path}: no request in the stretch from second {start:g}; see scaler trace info"
         )
     statistics = asyncio.run(
         _simulate(stretch, scaler, platform_port, statistics_port, speed, create_ms)
