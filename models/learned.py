@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.policy import AppPolicy, Policy, Pool
-from models.window import NEVER, FloatArray, Plan, plan, spread
+from models.window import FloatArray, Plan, plan, spread
 
 MEMORY_GAPS = 256
 """Idle times remembered per place."""
@@ -137,15 +137,25 @@ class Model:
         )
 
 
+PERIODS_MS = (0.0, 60_000.0, 300_000.0)
+"""The clocks that idle times are told on: an age since the place was left (0), or the same counted
+from the last full minute, five minutes, hour before it. Where calls keep to a clock, their idle
+times vary with when the last call came, and their times on that clock do not."""
+REGRET_SMOOTHING = 0.03
+
+
 class _Place:
-    """What is known of one place of an app, and the plan that follows from it."""
+    """What is known of one place of an app, and the plans that follow from it."""
 
     __slots__ = (
+        "clock",
+        "costs",
         "covered_ms",
         "excess_ms",
         "gaps",
         "left_ms",
-        "plan",
+        "lefts",
+        "plans",
         "replan_at",
         "seen",
         "taken_ms",
@@ -156,19 +166,36 @@ class _Place:
         """When it was last left; below 0 never."""
         self.taken_ms = 0.0
         self.gaps = array("d")
+        self.lefts = array("d")
+        """When each of the idle times began."""
         self.seen = 0
         """Idle times ever seen; they stand in `gaps` at `seen % MEMORY_GAPS`."""
         self.covered_ms = -1.0
         self.excess_ms = 0.0
-        self.plan: Plan = NEVER
+        self.plans: list[Plan] = []
+        self.costs = [0.0] * len(PERIODS_MS)
+        """What following each clock's plan would have cost an idle time, on average of late."""
+        self.clock = 0
+        """The clock of the lowest cost."""
         self.replan_at = 0
 
-    def add_gap(self, gap_ms: float) -> None:
+    def add_gap(self, left_ms: float, gap_ms: float) -> None:
         if len(self.gaps) < MEMORY_GAPS:
             self.gaps.append(gap_ms)
+            self.lefts.append(left_ms)
         else:
             self.gaps[self.seen % MEMORY_GAPS] = gap_ms
+            self.lefts[self.seen % MEMORY_GAPS] = left_ms
         self.seen += 1
+
+    def judge(self, gap_ms: float, hold_cost: float, miss_cost: float, sure_ms: float) -> None:
+        """Charges each clock's plan with what it would have cost on the idle time just ended."""
+        for clock, plan in enumerate(self.plans):
+            period_ms = PERIODS_MS[clock]
+            past_ms = self.left_ms % period_ms if period_ms else 0.0
+            cost = plan.cost_of(gap_ms, past_ms, sure_ms, hold_cost, miss_cost)
+            self.costs[clock] += REGRET_SMOOTHING * (cost - self.costs[clock])
+        self.clock = min(range(len(self.costs)), key=self.costs.__getitem__)
 
     def add_use(self, used_ms: float, start_ms: float) -> None:
         excess_ms = max(used_ms - start_ms, 0.0)
@@ -179,11 +206,18 @@ class _Place:
             self.covered_ms += BUSY_SMOOTHING * (used_ms - excess_ms - self.covered_ms)
             self.excess_ms += BUSY_SMOOTHING * (excess_ms - self.excess_ms)
 
-    def weighted_gaps(self) -> tuple[FloatArray, FloatArray]:
+    def past_ms(self) -> float:
+        """How far the chosen clock had gone when the place was left."""
+        period_ms = PERIODS_MS[self.clock]
+        return self.left_ms % period_ms if period_ms else 0.0
+
+    def weighted_gaps(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Idle times, when each began, and their weights."""
         count = len(self.gaps)
         gaps = np.frombuffer(self.gaps, dtype=np.float64).copy()
+        lefts = np.frombuffer(self.lefts, dtype=np.float64).copy()
         behind = (self.seen - 1 - np.arange(count)) % MEMORY_GAPS
-        return gaps, np.exp(behind / -DECAY_GAPS)
+        return gaps, lefts, np.exp(behind / -DECAY_GAPS)
 
 
 class _LearnedApp(AppPolicy):
@@ -216,7 +250,7 @@ class _LearnedApp(AppPolicy):
         for number, known in enumerate(habits.places, start=1):
             place = self._place(number)
             for gap_ms in known.gaps_ms[known.gaps_ms > sure_ms].tolist():
-                place.add_gap(gap_ms)
+                place.add_gap(0.0, gap_ms)
             place.covered_ms = known.covered_ms
             place.excess_ms = known.excess_ms
 
@@ -231,7 +265,9 @@ class _LearnedApp(AppPolicy):
             if place.left_ms >= 0.0:
                 gap_ms = now_ms - place.left_ms
                 if gap_ms > self._sure_ms(start_ms):
-                    place.add_gap(gap_ms)
+                    if place.plans:
+                        place.judge(gap_ms, self._hold_cost, self._miss_cost_ms(number, place, start_ms), self._sure_ms(start_ms))
+                    place.add_gap(place.left_ms, gap_ms)
             if self._wakes:
                 self._wakes.pop(number, None)
         behind_ms = now_ms - self._crowd_since_ms
@@ -255,7 +291,9 @@ class _LearnedApp(AppPolicy):
         if number > MAX_PLACES:
             return now_ms
         sure_ms = self._sure_ms(pool.start_ms)
-        return now_ms + max(sure_ms, self._plan(number, pool).hold_until_ms(sure_ms))
+        todo = self._plan(number, pool)
+        past_ms = self._place(number).past_ms()
+        return now_ms + max(sure_ms, todo.hold_until_ms(sure_ms + past_ms) - past_ms)
 
     def ready(self, now_ms: float, pool: Pool) -> float:
         number = pool.busy + len(pool.waiting) + len(pool.idle)
@@ -303,12 +341,15 @@ class _LearnedApp(AppPolicy):
     def _keep(self, now_ms: float, pool: Pool, number: int) -> float:
         """Until when to keep an instance of a place; if no longer, when to start it again is set."""
         place = self._place(number)
-        age_ms = now_ms - place.left_ms
+        # Shorter idle times are not even recorded: to let go sooner is never right.
+        age_ms = max(now_ms - place.left_ms, self._sure_ms(pool.start_ms))
         todo = self._plan(number, pool)
-        until_ms = place.left_ms + todo.hold_until_ms(age_ms)
+        past_ms = place.past_ms()
+        began_ms = place.left_ms - past_ms
+        until_ms = began_ms + todo.hold_until_ms(age_ms + past_ms)
         if until_ms > now_ms + 1.0:
             return until_ms
-        start_ms = place.left_ms + todo.prewarm_ms(age_ms)
+        start_ms = began_ms + todo.prewarm_ms(age_ms + past_ms)
         if start_ms < inf:
             self._wakes[number] = start_ms
             self._wake_at(start_ms)
@@ -344,24 +385,34 @@ class _LearnedApp(AppPolicy):
 
     def _plan(self, number: int, pool: Pool) -> Plan:
         place = self._place(number)
-        if place.plan is NEVER or place.seen >= place.replan_at:
+        if not place.plans or place.seen >= place.replan_at:
             place.replan_at = place.seen + REPLAN_GAPS
-            prior_ms = self._policy.prior_ms
-            prior = np.full(len(prior_ms), PRIOR_WEIGHT / len(prior_ms))
-            if place.gaps:
-                points, weights = spread(*place.weighted_gaps())
-                points = np.concatenate((points, prior_ms))
-                weights = np.concatenate((weights, prior))
-            else:
-                points, weights = prior_ms, prior
-            place.plan = plan(
-                points,
-                weights,
-                hold_cost=self._hold_cost,
-                miss_cost=self._miss_cost_ms(number, place, pool.start_ms),
-                start_ms=pool.start_ms,
-            )
-        return place.plan
+            place.plans = [
+                self._plan_on(period_ms, number, place, pool.start_ms) for period_ms in PERIODS_MS
+            ]
+        return place.plans[place.clock]
+
+    def _plan_on(self, period_ms: float, number: int, place: _Place, start_ms: float) -> Plan:
+        prior_ms = self._policy.prior_ms
+        points = prior_ms
+        weights = np.full(len(prior_ms), PRIOR_WEIGHT / len(prior_ms))
+        reaches = np.zeros(len(prior_ms))
+        if place.gaps:
+            gaps, lefts, weight = place.weighted_gaps()
+            if period_ms:
+                gaps = gaps + lefts % period_ms
+            own, own_weights, own_reaches = spread(gaps, weight)
+            points = np.concatenate((own, points))
+            weights = np.concatenate((own_weights, weights))
+            reaches = np.concatenate((own_reaches, reaches))
+        return plan(
+            points,
+            weights,
+            reaches,
+            hold_cost=self._hold_cost,
+            miss_cost=self._miss_cost_ms(number, place, start_ms),
+            start_ms=start_ms,
+        )
 
 
 class Learned(Policy):

@@ -42,6 +42,7 @@ class Plan:
         "_kept",
         "_last",
         "_missed",
+        "_opening",
         "_restarted",
         "_start_ms",
     )
@@ -51,6 +52,8 @@ class Plan:
         # One entry a step, in order of age. Costs are from the step on, for all still unused.
         self._first: list[float] = []
         self._last: list[float] = []
+        self._opening: list[float] = []
+        """From which age on the step's first point may come: an instance is wanted by then."""
         self._hole_cost: list[float] = []
         """Of a ms in the hole before the step, with an instance there."""
         self._kept: list[float] = []
@@ -69,7 +72,7 @@ class Plan:
             return age_ms
         hole_ms = max(self._first[step] - age_ms, 0.0)
         without = self._missed[step]
-        if hole_ms > self._start_ms:
+        if self._opening[step] - age_ms > self._start_ms:
             without = min(without, self._restarted[step])
         kept = self._hole_cost[step] * hole_ms + self._kept[step]
         return max(age_ms, self._held_to[step]) if kept <= without else age_ms
@@ -77,16 +80,44 @@ class Plan:
     def prewarm_ms(self, age_ms: float) -> float:
         """At which later age to start one if none is there; inf is never."""
         for step in range(bisect_left(self._last, age_ms), len(self._last)):
-            if self._restarted[step] < inf and self._first[step] - self._start_ms > age_ms:
-                return self._first[step] - self._start_ms
+            if self._restarted[step] < inf and self._opening[step] - self._start_ms > age_ms:
+                return self._opening[step] - self._start_ms
         return inf
+
+    def cost_of(
+        self, gap_ms: float, past_ms: float, sure_ms: float, hold_cost: float, miss_cost: float
+    ) -> float:
+        """What following the plan would have cost on an idle time of `gap_ms`.
+
+        Ages of the plan count from `past_ms` before it; the instance is kept to `sure_ms` anyway.
+        """
+        age_ms = sure_ms
+        held_ms = sure_ms
+        while True:
+            until_ms = self.hold_until_ms(age_ms + past_ms) - past_ms
+            held_ms += min(until_ms, gap_ms) - age_ms
+            if gap_ms <= until_ms:
+                return held_ms * hold_cost
+            again_ms = self.prewarm_ms(until_ms + past_ms) - past_ms
+            ready_ms = again_ms + self._start_ms
+            if gap_ms < ready_ms:
+                # What a start under way saves of a miss is the part of it already done.
+                share = 1.0 - max(gap_ms - again_ms, 0.0) / self._start_ms
+                return held_ms * hold_cost + share * miss_cost
+            held_ms += self._start_ms
+            age_ms = max(ready_ms, until_ms)
 
 
 NEVER = Plan(0.0)
 
 
-def spread(samples_ms: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Each sample as five points across the stretch it stands for. Shapes (n,) to (5 n,)."""
+def spread(
+    samples_ms: FloatArray, weights: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Each sample as five points across the stretch it stands for. Shapes (n,) to (5 n,).
+
+    Returns the points, their weights, and how far each point's share of the stretch reaches.
+    """
     order = samples_ms.argsort()
     ages = samples_ms[order]
     count = len(ages)
@@ -99,43 +130,51 @@ def spread(samples_ms: FloatArray, weights: FloatArray) -> tuple[FloatArray, Flo
     else:
         np.maximum(reach, LONE_SHARE * ages, out=reach)
     points = (ages[:, None] + reach[:, None] * _OFFSETS).ravel()
-    return points, np.repeat(weights[order] / len(_OFFSETS), len(_OFFSETS))
+    each = len(_OFFSETS)
+    return points, np.repeat(weights[order] / each, each), np.repeat(reach / (each - 1), each)
 
 
 def plan(
     ages_ms: FloatArray,
     weights: FloatArray,
+    reaches_ms: FloatArray,
     *,
     hold_cost: float,
     miss_cost: float,
     start_ms: float,
 ) -> Plan:
-    """The cheapest plan for a next use at age `ages_ms[i]` with weight `weights[i]`, shapes (n,).
-
-    Costs are in one unit, `hold_cost` of it a millisecond.
+    """The cheapest plan for a next use at age `ages_ms[i]`, give or take `reaches_ms[i]`, with
+    weight `weights[i]`; shapes (n,). Costs are in one unit, `hold_cost` of it a millisecond.
     """
     if not len(ages_ms):
         return NEVER
     order = ages_ms.argsort()
     age = np.maximum(ages_ms[order], 0.0)
     weight = weights[order]
-    # Steps: the points between two holes (of a start or more) and within a factor of each other.
+    reach = reaches_ms[order]
+    # Holes: where no point reaches. Steps: what lies between two holes of a start or more, cut
+    # where age grows by a factor.
+    from_ms = np.minimum.accumulate((age - reach)[::-1])[::-1]
+    to_ms = np.maximum.accumulate(age + reach)
     grid = (np.log(age + 1.0) * _STEPS_PER_E).astype(np.int64)
     opens = np.empty(len(age), dtype=np.bool_)
     opens[0] = True
-    opens[1:] = (np.diff(age) > start_ms) | (grid[1:] != grid[:-1])
+    opens[1:] = (from_ms[1:] - to_ms[:-1] > start_ms) | (grid[1:] != grid[:-1])
     begin = np.flatnonzero(opens)
-    last = age[np.append(begin[1:], len(age)) - 1]
-    first = age[begin]
+    final = np.append(begin[1:], len(age)) - 1
+    first, last = age[begin], age[final]
     mass = np.add.reduceat(weight, begin)
     moment = np.add.reduceat(weight * age, begin)
     alive = np.cumsum(mass[::-1])[::-1]
     before = np.concatenate(([0.0], last[:-1]))
+    opening = np.maximum(from_ms[begin], before)
+    holes = (opening - np.concatenate(([0.0], np.minimum(to_ms[final[:-1]], first[1:])))).tolist()
     inside = (hold_cost * (moment - mass * first + (alive - mass) * (last - first))).tolist()
     result = Plan(start_ms)
     result._first, result._last = first.tolist(), last.tolist()
+    result._opening = opening.tolist()
     result._hole_cost = (hold_cost * alive).tolist()
-    holes_ms = (first - before).tolist()
+    gaps = (first - before).tolist()
     misses = (mass * miss_cost).tolist()
     steps = len(begin)
     result._kept, result._missed = [0.0] * steps, [0.0] * steps
@@ -148,16 +187,24 @@ def plan(
         result._kept[step] = kept
         result._missed[step] = missed
         result._held_to[step] = held_to = max(held_to, result._last[step])
-        without = missed
-        if holes_ms[step] > start_ms:
-            restarted = result._hole_cost[step] * start_ms + kept
-            if restarted < missed:
-                result._restarted[step] = without = restarted
-        gone = without
-        through = result._hole_cost[step] * holes_ms[step] + kept
-        if through <= without:
+        let_go = gone = missed
+        restarted = result._hole_cost[step] * (start_ms + first_gap(result, step)) + kept
+        # Gone since an earlier step, a start fits before this one; let go only now, it must fit
+        # into the hole.
+        wide = step == 0 or result._opening[step] - result._first[step - 1] > start_ms
+        if wide and restarted < missed:
+            result._restarted[step] = gone = restarted
+            if holes[step] > start_ms:
+                let_go = restarted
+        through = result._hole_cost[step] * gaps[step] + kept
+        if through <= let_go:
             there = through
         else:
-            there = without
+            there = let_go
             held_to = -1.0
     return result
+
+
+def first_gap(result: Plan, step: int) -> float:
+    """From where the step opens to its first point, in ms."""
+    return result._first[step] - result._opening[step]
