@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cli.console import err, out, print_json
@@ -27,13 +29,13 @@ def info(path: Path, set_name: SetName = None, json: Json = False) -> None:
     if json:
         print_json(summary)
         return
-    table = Table(title=f"{summary['name']}", show_header=False)
+    table = Table(title=escape(summary["name"]), show_header=False)
     for name, value in summary.items():
         if name not in ("name", "notes"):
             table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else f"{value:,}")
     out.print(table)
     for note in summary["notes"]:
-        out.print(f"note: {note}")
+        _say(out, f"note: {note}")
 
 
 @app.command("convert")
@@ -44,8 +46,8 @@ def convert(
     trace = read_trace(source, set_name=set_name, seed=seed)
     write_trace(trace, target)
     for note in trace.notes:
-        err.print(f"note: {note}")
-    err.print(f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
+        _say(err, f"note: {note}")
+    _say(err, f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
 
 
 @app.command("generate")
@@ -60,7 +62,12 @@ def generate_command(
     """Makes a look-alike of the contest's sets or of an Azure-like population."""
     trace = generate(kind, apps=apps, days=days, requests=requests, seed=seed)
     write_trace(trace, target)
-    err.print(f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
+    _say(err, f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
+
+
+def _say(console: Console, line: str) -> None:
+    """One line whatever the terminal's width, and nothing in it taken for markup."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def summarise(trace: Trace) -> dict[str, Any]:

@@ -18,14 +18,21 @@ from data.drawn import draw_init_ms, draw_runtime, seeded_by
 from data.trace import App, IntArray, Trace, TraceError
 
 DURATION_SIGMA = 0.6
-"""Spread of the log-normal executions about an app's mean: the files give no single durations."""
+"""Spread of the log-normal executions about a function's mean: the files give no single ones."""
 TIMER_JITTER_MS = 400.0
-TIMER_MINUTES = 30
-"""An app seen at least that often, once a minute at a regular step, is taken for a timer."""
+TIMER_TICKS = 30
+"""A function seen at least that often, once a minute at a regular step, is taken for a timer."""
 DEFAULT_MEMORY_MB = 170
+"""Half of the apps allocate no more (Serverless in the Wild, section 3)."""
+DEFAULT_MEAN_MS = 1_000.0
+MEMORY_STEP_MB = 64
+MAX_REQUESTS = 100_000_000
+"""The whole of 2019 is billions of requests; beyond this no machine we know of holds them."""
+FIRST_DAY_2019_MS = 1_563_148_800_000  # 15 July 2019, 0:00 UTC: a Monday
 _DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
 _DRAWN_STARTS = "start-up times and runtimes are not in the source: drawn, seeded by the app's key"
+_WHOLE_APPS = "an app is the source's app: its functions share instances"
 
 
 def is_azure_2021(path: Path) -> bool:
@@ -43,27 +50,21 @@ def is_azure_2019(path: Path) -> bool:
 
 def read_azure_2021(path: Path, seed: int = 0) -> Trace:
     """Reads `app,func,end_timestamp,duration` (seconds); a request starts at end - duration."""
-    try:
-        table = pl.read_csv(
-            path,
-            schema={
-                "app": pl.String,
-                "func": pl.String,
-                "end_timestamp": pl.Float64,
-                "duration": pl.Float64,
-            },
-        )
-    except pl.exceptions.PolarsError as error:
-        raise TraceError(f"{path}: {str(error).splitlines()[0]}") from None
+    table = _read_csv(
+        path,
+        {
+            "app": pl.String,
+            "func": pl.String,
+            "end_timestamp": pl.Float64,
+            "duration": pl.Float64,
+        },
+    )
     if table.is_empty():
         raise TraceError(f"{path}: no requests in it")
-    for name in table.columns:
-        empty = table[name].is_null()
-        if empty.any():
-            raise TraceError(f"{path}:{int(empty.arg_max() or 0) + 2}: field `{name}` is missing")
-    bad = table["duration"] < 0
-    if bad.any():
-        raise TraceError(f"{path}:{int(bad.arg_max() or 0) + 2}: field `duration` is negative")
+    for name in ("end_timestamp", "duration"):
+        # 1e12 s is far beyond any date, and far within the integers of milliseconds.
+        _refuse(path, table[name], ~(table[name].abs() < 1e12), "is not a time in seconds")
+    _refuse(path, table["duration"], table["duration"] < 0, "is negative")
     start_ms = ((table["end_timestamp"] - table["duration"]) * 1000.0).round().cast(pl.Int64)
     start_ms = start_ms - min(int(start_ms.min() or 0), 0)  # type: ignore[arg-type]
     rows = table.with_columns(arrival_ms=start_ms).sort("arrival_ms", maintain_order=True)
@@ -76,47 +77,78 @@ def read_azure_2021(path: Path, seed: int = 0) -> Trace:
         rows["app"].cast(pl.Enum(keys)).to_physical().cast(pl.Int64).to_numpy(),
         (rows["duration"] * 1000.0).round().cast(pl.Int64).to_numpy(),
         np.full(len(rows), 200, dtype=np.int64),
-        (_DRAWN_STARTS, f"memory is not in the source: every app has {DEFAULT_MEMORY_MB} MB"),
+        (
+            _WHOLE_APPS,
+            _DRAWN_STARTS,
+            f"memory is not in the source: every app has {DEFAULT_MEMORY_MB} MB",
+        ),
     )
 
 
 def read_azure_2019(folder: Path, seed: int = 0) -> Trace:
-    """Reads every day of invocations per minute in `folder`, with durations and memory beside."""
-    arrivals: list[IntArray] = []
-    owners: list[IntArray] = []
+    """Reads every day of invocations per minute in `folder`, with durations and memory beside.
+
+    The draws of a function depend on its names and the seed alone, so that a file of fewer apps
+    gives the same requests for those it has.
+    """
+    mean_ms = _means_ms(folder)
     keys: dict[str, int] = {}
+    unknown_mean: set[str] = set()
+    columns: list[tuple[IntArray, IntArray, IntArray]] = []
+    total = 0
     for file in sorted(folder.glob("invocations_per_function*.csv")):
         day = int(found[1]) - 1 if (found := re.search(r"\.d(\d+)\.", file.name)) else 0
-        for key, per_minute in _minutes_by_app(file).items():
-            random = seeded_by(f"{key}/{day}", seed)
-            drawn_ms = _place_in_minutes(per_minute, random) + day * _DAY_MS
-            arrivals.append(drawn_ms)
-            owners.append(np.full(len(drawn_ms), keys.setdefault(key, len(keys)), dtype=np.int64))
-    if not arrivals or not sum(map(len, arrivals)):
+        functions, counts = _minutes(file)
+        total += int(counts.sum())
+        if total > MAX_REQUESTS:
+            raise TraceError(
+                f"{folder}: over {MAX_REQUESTS:,} invocations up to {file.name};"
+                " keep fewer apps or days of it"
+            )
+        for (key, function, trigger), per_minute in zip(functions, counts, strict=True):
+            random = seeded_by(f"{key}/{function}/{trigger}/{day}", seed)
+            # A timer keeps its offset from day to day.
+            offset_ms = float(seeded_by(f"{key}/{function}", seed).uniform(0.0, _MINUTE_MS))
+            timer = trigger == "timer" or _is_regular(per_minute)
+            arrival_ms = _place_in_minutes(per_minute, offset_ms if timer else None, random)
+            mean = mean_ms.get((key, function), mean_ms.get((key, None)))
+            if mean is None:
+                unknown_mean.add(key)
+                mean = DEFAULT_MEAN_MS
+            normal = random.standard_normal(len(arrival_ms))
+            drawn_ms = mean * np.exp(DURATION_SIGMA * normal - DURATION_SIGMA**2 / 2.0)
+            owner = keys.setdefault(key, len(keys))
+            columns.append(
+                (
+                    arrival_ms + (FIRST_DAY_2019_MS + day * _DAY_MS),
+                    np.full(len(arrival_ms), owner, dtype=np.int64),
+                    np.maximum(1, np.rint(drawn_ms)).astype(np.int64),
+                )
+            )
+    if not total:
         raise TraceError(f"{folder}: no invocations in its files")
-    mean_ms = _column_by_app(folder, "function_durations_percentiles*.csv", "Average")
-    memory_mb = _column_by_app(folder, "app_memory_percentiles*.csv", "AverageAllocatedMb")
-    apps = tuple(
-        _drawn_app(key, max(1, round(memory_mb.get(key, DEFAULT_MEMORY_MB))), seed) for key in keys
-    )
-    arrival_ms, owner = np.concatenate(arrivals), np.concatenate(owners)
+    memory_mb = _memory_mb(folder)
+    apps = tuple(_drawn_app(key, memory_mb.get(key, DEFAULT_MEMORY_MB), seed) for key in keys)
+    notes = [
+        _WHOLE_APPS,
+        "the place inside each minute is drawn: uniform, or one offset with jitter for timers",
+        f"executions are drawn: log-normal about the function's mean, sigma {DURATION_SIGMA}",
+        _DRAWN_STARTS,
+    ]
+    if unknown_mean:
+        notes.append(f"{len(unknown_mean)} apps lack durations: {DEFAULT_MEAN_MS:.0f} ms assumed")
+    if unknown_memory := len(keys.keys() - memory_mb.keys()):
+        notes.append(f"{unknown_memory} apps lack memory: {DEFAULT_MEMORY_MB} MB assumed")
+    arrival_ms, app, duration_ms = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     order = np.argsort(arrival_ms, kind="stable")
-    arrival_ms, owner = arrival_ms[order], owner[order]
-    means = np.array([mean_ms.get(key, 1_000.0) for key in keys])
-    normal = seeded_by("durations", seed).standard_normal(len(owner))
-    spread = np.exp(DURATION_SIGMA * normal - DURATION_SIGMA**2 / 2.0)
     return Trace(
-        folder.name,
+        folder.resolve().name,
         apps,
-        arrival_ms,
-        owner,
-        np.maximum(1, np.rint(means[owner] * spread)).astype(np.int64),
-        np.full(len(owner), 200, dtype=np.int64),
-        (
-            "the place inside each minute is drawn: uniform, or one offset with jitter for timers",
-            f"executions are drawn: log-normal about the app's mean, sigma {DURATION_SIGMA}",
-            _DRAWN_STARTS,
-        ),
+        arrival_ms[order],
+        app[order],
+        duration_ms[order],
+        np.full(len(order), 200, dtype=np.int64),
+        tuple(notes),
     )
 
 
@@ -125,44 +157,125 @@ def _drawn_app(key: str, memory_mb: int, seed: int) -> App:
     return App(key, draw_runtime(random), memory_mb, 60, draw_init_ms(random))
 
 
-def _read_csv(file: Path, needed: list[str]) -> pl.DataFrame:
+def _minutes(file: Path) -> tuple[list[tuple[str, str | None, str]], IntArray]:
+    """The functions of a day as (app, function, trigger), and their calls: (functions, minutes)."""
+    header = _header(file)
+    minutes = [name for name in header if name.isdigit()]
+    names = [name for name in ("HashApp", "HashFunction", "Trigger") if name in header]
+    types: dict[str, type[pl.DataType]] = dict.fromkeys(("HashApp", *names), pl.String)
+    table = _read_csv(file, types | dict.fromkeys(minutes or ["1"], pl.Int64))
+    for name in minutes:
+        _refuse(file, table[name], table[name] < 0, "is negative")
+    table = table.group_by(names, maintain_order=True).agg(pl.col(minutes).sum())
+    functions = [
+        (row["HashApp"], row.get("HashFunction"), row.get("Trigger", ""))
+        for row in table.select(names).iter_rows(named=True)
+    ]
+    return functions, table.select(minutes).to_numpy().astype(np.int64)
+
+
+def _is_regular(per_minute: IntArray) -> bool:
+    active = np.flatnonzero(per_minute)
+    if len(active) < TIMER_TICKS or per_minute.max() > 1:
+        return False
+    return len(np.unique(np.diff(active))) == 1
+
+
+def _place_in_minutes(
+    per_minute: IntArray, offset_ms: float | None, random: np.random.Generator
+) -> IntArray:
+    """Sorted arrivals, ms from midnight, in their minutes: uniform, or about a timer's offset."""
+    calls = np.repeat(per_minute, per_minute)
+    minutes = np.repeat(np.arange(len(per_minute)), per_minute)
+    if offset_ms is None:
+        inside_ms = random.uniform(0.0, _MINUTE_MS, len(minutes))
+    else:
+        # Several ticks in one minute stand evenly, as every 20 seconds does.
+        first = np.repeat(np.cumsum(per_minute) - per_minute, per_minute)
+        tick = np.arange(len(minutes)) - first
+        exact_ms = (offset_ms + tick * (_MINUTE_MS / calls)) % _MINUTE_MS
+        inside_ms = exact_ms + TIMER_JITTER_MS * random.standard_normal(len(minutes))
+    inside_ms = np.floor(inside_ms).clip(0, _MINUTE_MS - 1)
+    return np.sort(minutes * _MINUTE_MS + inside_ms.astype(np.int64))
+
+
+def _means_ms(folder: Path) -> dict[tuple[str, str | None], float]:
+    """Mean executions by (app, function), and by (app, None) for functions without their own."""
+    means: dict[tuple[str, str | None], float] = {}
+    tables = []
+    for file in sorted(folder.glob("function_durations_percentiles*.csv")):
+        types = {"HashApp": pl.String, "Average": pl.Float64}
+        given = [name for name in ("HashFunction", "Count") if name in _header(file)]
+        optional = {"HashFunction": pl.String, "Count": pl.Float64}
+        table = _read_csv(file, types | {name: optional[name] for name in given})
+        missing = [pl.lit(None, kind).alias(n) for n, kind in optional.items() if n not in given]
+        tables.append(table.with_columns(missing).select(*types, *optional))
+    if not tables:
+        return means
+    table = pl.concat(tables).filter(pl.col("Average").is_finite())
+    weight = pl.col("Count").fill_null(1.0).clip(1.0)
+    mean = (pl.col("Average") * weight).sum() / weight.sum()
+    for key, value in table.group_by("HashApp").agg(mean.alias("mean")).iter_rows():
+        means[key, None] = float(value)
+    for key, function, value in (
+        table.group_by("HashApp", "HashFunction").agg(mean.alias("mean")).iter_rows()
+    ):
+        if function is not None:
+            means[key, function] = float(value)
+    return means
+
+
+def _memory_mb(folder: Path) -> dict[str, int]:
+    """Each app's mean memory over its days, to the nearest 64 MB."""
+    types = {"HashApp": pl.String, "AverageAllocatedMb": pl.Float64}
+    files = sorted(folder.glob("app_memory_percentiles*.csv"))
+    if not files:
+        return {}
+    table = pl.concat([_read_csv(file, types).select(*types) for file in files])
+    table = table.filter(pl.col("AverageAllocatedMb").is_finite())
+    means = table.group_by("HashApp").agg(pl.col("AverageAllocatedMb").mean())
+    return {
+        key: max(1, round(value / MEMORY_STEP_MB)) * MEMORY_STEP_MB
+        for key, value in means.iter_rows()
+    }
+
+
+def _header(file: Path) -> list[str]:
     try:
-        table = pl.read_csv(file, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        return pl.read_csv(file, n_rows=0).columns
+    except pl.exceptions.PolarsError as error:
         raise TraceError(f"{file}: {str(error).splitlines()[0]}") from None
-    for name in needed:
-        if name not in table.columns:
+
+
+def _read_csv(file: Path, types: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+    """The columns of `types`, each with a value in every row; TraceError says the line."""
+    header = _header(file)
+    for name in types:
+        if name not in header:
             raise TraceError(f"{file}:1: column `{name}` is missing")
+    columns = list(types)
+    try:
+        table = pl.read_csv(file, columns=columns, schema_overrides=types)
+    except pl.exceptions.PolarsError as error:
+        try:
+            # Slow, and only for the error: which value is none of its column's?
+            text = pl.read_csv(file, columns=columns, infer_schema=False)
+        except pl.exceptions.PolarsError:
+            raise TraceError(f"{file}: {str(error).splitlines()[0]}") from None
+        for name, kind in types.items():
+            number = text[name].cast(kind, strict=False)
+            word = "a whole number" if kind is pl.Int64 else "a number"
+            bad = number.is_null() & text[name].is_not_null()
+            _refuse(file, text[name], bad, f"is not {word}")
+        raise TraceError(f"{file}: {str(error).splitlines()[0]}") from None
+    for name in columns:
+        if table[name].null_count():
+            _refuse(file, table[name], table[name].is_null(), "is missing")
     return table
 
 
-def _minutes_by_app(file: Path) -> dict[str, IntArray]:
-    table = _read_csv(file, ["HashApp", "1"])
-    minutes = [name for name in table.columns if name.isdigit()]
-    summed = table.group_by("HashApp", maintain_order=True).agg(pl.col(minutes).sum())
-    counts = summed.select(minutes).to_numpy().astype(np.int64)
-    return dict(zip(summed["HashApp"].to_list(), counts, strict=True))
-
-
-def _place_in_minutes(per_minute: IntArray, random: np.random.Generator) -> IntArray:
-    minutes = np.repeat(np.arange(len(per_minute)), per_minute)
-    active = np.flatnonzero(per_minute)
-    steps = np.diff(active)
-    regular = len(active) >= TIMER_MINUTES and per_minute.max() == 1 and len(np.unique(steps)) == 1
-    if regular:
-        offset_ms = random.uniform(0.0, _MINUTE_MS)
-        inside_ms = offset_ms + TIMER_JITTER_MS * random.standard_normal(len(minutes))
-    else:
-        inside_ms = random.uniform(0.0, _MINUTE_MS, len(minutes))
-    return np.sort(np.maximum(0, np.rint(minutes * _MINUTE_MS + inside_ms)).astype(np.int64))
-
-
-def _column_by_app(folder: Path, pattern: str, column: str) -> dict[str, float]:
-    tables = [_read_csv(file, ["HashApp", column]) for file in sorted(folder.glob(pattern))]
-    if not tables:
-        return {}
-    joined = pl.concat(
-        [table.select("HashApp", pl.col(column).cast(pl.Float64)) for table in tables]
-    )
-    means = joined.group_by("HashApp", maintain_order=True).agg(pl.col(column).mean())
-    return {key: float(value) for key, value in means.iter_rows() if value is not None}
+def _refuse(file: Path, column: pl.Series, bad: pl.Series, text: str) -> None:
+    if bad.any():
+        row = int(bad.arg_max() or 0)
+        value = "" if column[row] is None else f": {column[row]!r}"
+        raise TraceError(f"{file}:{row + 2}: field `{column.name}` {text}{value}")

@@ -1,18 +1,25 @@
 """Our own format: Parquet, one row a request, each row with all that is known of its app.
 
 A file needs no table beside it: the app's columns repeat and compress to nothing. A folder of such
-files is one trace too, so what the service records is read like any other.
+files is one trace too, so what the service records is read like any other. What no row can say
+(the format's version, the reader's notes, apps never called) lies as JSON in the file's metadata;
+a file without it is read too, so that any tool can make one.
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from data.trace import App, Trace, TraceError
 
+VERSION = 1
+_METADATA_KEY = "scaler.trace"
 _APP_COLUMNS = ["app", "runtime", "memory_mb", "timeout_s", "init_ms"]
 SCHEMA: dict[str, type[pl.DataType]] = {
     "arrival_ms": pl.Int64,
@@ -28,19 +35,25 @@ SCHEMA: dict[str, type[pl.DataType]] = {
 
 def read_parquet(path: Path) -> Trace:
     """Reads a file, or every `*.parquet` in a folder; a torn file in a folder is left out, noted."""
+    abouts: list[dict[str, Any]] = []
     notes: list[str] = []
     if path.is_dir():
         tables = []
         for file in sorted(path.glob("*.parquet")):
             try:
-                tables.append(_read_file(file))
+                part, about = _read_file(file)
             except TraceError as error:
                 notes.append(f"left out: {error}")
+            else:
+                tables.append(part)
+                abouts.append(about)
         if not tables:
-            raise TraceError(f"{path}: no readable *.parquet file here")
+            raise TraceError(f"{path}: no readable *.parquet file here; {notes[0]}")
         table = pl.concat(tables)
     else:
-        table = _read_file(path)
+        table, about = _read_file(path)
+        abouts.append(about)
+    notes = [*dict.fromkeys(note for about in abouts for note in about.get("notes", [])), *notes]
     if table.is_empty():
         raise TraceError(f"{path}: no requests in it")
     if not table["arrival_ms"].is_sorted():
@@ -48,10 +61,14 @@ def read_parquet(path: Path) -> Trace:
         notes.append("requests were out of order and have been sorted by arrival_ms")
     # An app's last row speaks for it: memory and start-up time may change in a long recording.
     apps = table.select(_APP_COLUMNS).unique("app", keep="last", maintain_order=True)
+    known = {row[0]: App(*row) for row in apps.iter_rows()}
+    for about in abouts:
+        for idle in about["idle_apps"]:
+            known.setdefault(idle.key, idle)
     index = pl.Enum(apps["app"].to_list())
     return Trace(
         path.name.removesuffix(".parquet"),
-        tuple(App(*row) for row in apps.iter_rows()),
+        tuple(known.values()),
         table["arrival_ms"].to_numpy(),
         table["app"].cast(index).to_physical().cast(pl.Int64).to_numpy(),
         table["duration_ms"].to_numpy(),
@@ -77,24 +94,51 @@ def write_parquet(trace: Trace, path: Path) -> None:
         pl.Series("status_code", np.asarray(trace.status_code)),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
+    called = np.bincount(trace.app, minlength=len(trace.apps)) > 0
+    about = {
+        "version": VERSION,
+        "notes": trace.notes,
+        "idle_apps": [
+            asdict(app) for app, any_call in zip(trace.apps, called, strict=True) if not any_call
+        ],
+    }
     partial = path.with_name(f".{path.name}.partial")
-    table.select(list(SCHEMA)).write_parquet(partial)
-    partial.rename(path)
-
-
-def _read_file(file: Path) -> pl.DataFrame:
     try:
+        table.select(list(SCHEMA)).write_parquet(
+            partial, metadata={_METADATA_KEY: json.dumps(about)}
+        )
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read_file(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
+    try:
+        about = json.loads(pl.read_parquet_metadata(file).get(_METADATA_KEY, "{}"))
+        if about.get("version", VERSION) != VERSION:
+            raise TraceError(
+                f"{file}: format version {about['version']}, this program reads {VERSION};"
+                " convert it again from its source"
+            )
         table = pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        about["idle_apps"] = [App(**app) for app in about.get("idle_apps", [])]
+    except (AttributeError, TypeError):
+        raise TraceError(f"{file}: metadata `{_METADATA_KEY}` is not what was written") from None
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise TraceError(f"{file}: not a whole Parquet file ({reason})") from None
-    for name, kind in SCHEMA.items():
+    for name, wanted in SCHEMA.items():
         if name not in table.columns:
             raise TraceError(f"{file}: column `{name}` is missing")
-        if table[name].null_count():
+        column, kind = table[name], table[name].dtype
+        if column.null_count():
             raise TraceError(f"{file}: column `{name}` has empty values")
-        if (table[name].dtype == pl.String) != (kind is pl.String):
-            raise TraceError(f"{file}: column `{name}` has type {table[name].dtype}, not {kind}")
-    if (table["duration_ms"] < 0).any():
-        raise TraceError(f"{file}: column `duration_ms` has a negative value")
-    return table.select([pl.col(name).cast(kind) for name, kind in SCHEMA.items()])
+        text = kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum)
+        if not (text if wanted is pl.String else kind.is_integer()):
+            raise TraceError(f"{file}: column `{name}` has type {kind}, not {wanted.__name__}")
+        if wanted is not pl.String and len(column):
+            low = 1 if name == "memory_mb" else 0 if name != "status_code" else -(2**31)
+            if int(column.min()) < low or int(column.max()) >= 2**63:  # type: ignore[arg-type]
+                row = int(((column < low) | (column >= 2**63)).arg_max() or 0)
+                raise TraceError(f"{file}: column `{name}`, row {row + 1}: {column[row]} cannot be")
+    return table.select([pl.col(name).cast(kind) for name, kind in SCHEMA.items()]), about

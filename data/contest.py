@@ -7,6 +7,9 @@ import io
 import json
 import tarfile
 import zlib
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -28,6 +31,9 @@ _META_FIELDS = {
     "initDurationInMs": pl.Int64,
 }
 _FILES = ("requests", "metas")
+_INT64 = range(-(2**63), 2**63)
+Sets = dict[str, dict[str, Callable[[], bytes]]]
+"""The files of each data set by name, read only when called: a set not wanted costs nothing."""
 
 
 def is_contest(path: Path) -> bool:
@@ -50,18 +56,21 @@ def read_contest(path: Path, set_name: str | None = None) -> Trace:
     name = set_name if set_name is not None else next(iter(sets))
     if name not in sets:
         raise TraceError(f"{path}: no set {name!r} here; there is {', '.join(sorted(sets))}")
-    files = sets[name]
+    raw: dict[str, bytes] = {}
     for file in _FILES:
-        if file not in files:
+        if file not in sets[name]:
             raise TraceError(f"{path}: set {name!r} has no file `{file}`")
-    where = {file: f"{path}/{name}/{file}" for file in _FILES}
-    metas = _table(files["metas"], _META_FIELDS, where["metas"])
-    requests = _table(files["requests"], _REQUEST_FIELDS, where["requests"])
-    return _trace(name, metas, requests, where)
+        # Some editors and shells put a byte order mark first, which JSON does not know.
+        raw[file] = sets[name][file]().removeprefix(b"\xef\xbb\xbf")
+    inside = path.is_dir() and path.resolve().name == name
+    where = {file: f"{path}/{file}" if inside else f"{path}/{name}/{file}" for file in _FILES}
+    metas = _table(raw["metas"], _META_FIELDS, where["metas"])
+    requests = _table(raw["requests"], _REQUEST_FIELDS, where["requests"])
+    return _trace(name, metas, requests, raw, where)
 
 
 def write_contest(trace: Trace, folder: Path) -> None:
-    """Writes `requests` and `metas` into `folder` (made if need be)."""
+    """Writes `requests` and `metas` into `folder` (made if need be): both whole, or neither."""
     folder.mkdir(parents=True, exist_ok=True)
     keys = np.array([app.key for app in trace.apps], dtype=object)
     requests = pl.DataFrame(
@@ -81,24 +90,34 @@ def write_contest(trace: Trace, folder: Path) -> None:
             "initDurationInMs": [app.init_ms for app in trace.apps],
         }
     )
-    for name, table in (("requests", requests), ("metas", metas)):
-        partial = folder / f".{name}.partial"
-        table.write_ndjson(partial)
-        partial.rename(folder / name)
+    tables = {"requests": requests, "metas": metas}
+    unfinished = {name: folder / f".{name}.partial" for name in tables}
+    try:
+        for name, table in tables.items():
+            table.write_ndjson(unfinished[name])
+        for name in tables:
+            unfinished[name].rename(folder / name)
+    finally:
+        for file in unfinished.values():
+            file.unlink(missing_ok=True)
 
 
-def _sets_in_folder(path: Path) -> dict[str, dict[str, bytes]]:
-    sets: dict[str, dict[str, bytes]] = {}
+def _sets_in_folder(path: Path) -> Sets:
+    sets: Sets = {}
     for folder in (path, *sorted(child for child in path.iterdir() if child.is_dir())):
-        files = {}
+        files: dict[str, Callable[[], bytes]] = {}
         for name in _FILES:
             if (folder / name).is_file():
-                files[name] = (folder / name).read_bytes()
+                files[name] = (folder / name).read_bytes
             elif (folder / f"{name}.gz").is_file():
-                files[name] = _gunzip((folder / f"{name}.gz").read_bytes(), folder / f"{name}.gz")
+                files[name] = partial(_read_gzip, folder / f"{name}.gz")
         if files:
-            sets[folder.name] = files
+            sets[folder.resolve().name] = files
     return sets
+
+
+def _read_gzip(path: Path) -> bytes:
+    return _gunzip(path.read_bytes(), path)
 
 
 def _gunzip(packed: bytes, path: Path) -> bytes:
@@ -108,8 +127,8 @@ def _gunzip(packed: bytes, path: Path) -> bytes:
         raise TraceError(f"{path}: not a whole gzip file ({error}); get it again") from None
 
 
-def _sets_in_archive(path: Path) -> dict[str, dict[str, bytes]]:
-    sets: dict[str, dict[str, bytes]] = {}
+def _sets_in_archive(path: Path) -> Sets:
+    sets: Sets = {}
     try:
         # Unpacked at once in memory: the archive is read only once and never onto the disk.
         raw = path.read_bytes()
@@ -122,23 +141,31 @@ def _sets_in_archive(path: Path) -> dict[str, dict[str, bytes]]:
                         f"{path}: entry {member.name!r} climbs out of the archive; refused"
                     )
                 name = inside.name.removesuffix(".gz")
-                if not member.isfile() or name not in _FILES:
+                if name not in _FILES:
                     continue
+                if not member.isfile():
+                    raise TraceError(f"{path}: entry {member.name!r} is not a plain file; refused")
                 content = archive.extractfile(member)
                 assert content is not None  # noqa: S101 - isfile() was asked
                 data = content.read()
-                if len(data) < member.size:
-                    raise TraceError(f"{path}: truncated in {member.name!r}; get it again")
-                if inside.name.endswith(".gz"):
-                    data = _gunzip(data, path / inside)
-                sets.setdefault(inside.parent.name or path.name.split(".")[0], {})[name] = data
+                files = sets.setdefault(inside.parent.name or path.name.split(".")[0], {})
+                if name in files:
+                    raise TraceError(
+                        f"{path}: two files {name!r} for one set ({member.name!r}); pack it again"
+                    )
+                packed = inside.name.endswith(".gz")
+                files[name] = partial(_gunzip if packed else _as_it_is, data, path / inside)
     except tarfile.TarError as error:
         raise TraceError(f"{path}: not a whole tar archive ({error}); get it again") from None
     return sets
 
 
+def _as_it_is(data: bytes, path: Path) -> bytes:
+    return data
+
+
 def _table(raw: bytes, fields: dict[str, type[pl.DataType]], where: str) -> pl.DataFrame:
-    if not raw.strip():
+    if not raw or raw.isspace():
         raise TraceError(f"{where}: empty")
     try:
         table = pl.read_ndjson(io.BytesIO(raw), schema=dict(fields))
@@ -156,7 +183,7 @@ def _explain(raw: bytes, fields: dict[str, type[pl.DataType]], where: str) -> No
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_constant=_no_constant)
         except ValueError:
             raise TraceError(f"{where}:{number}: not JSON; one object a line is wanted") from None
         if not isinstance(row, dict):
@@ -168,26 +195,44 @@ def _explain(raw: bytes, fields: dict[str, type[pl.DataType]], where: str) -> No
             if not isinstance(row[name], wanted) or isinstance(row[name], bool):
                 word = "text" if wanted is str else "a whole number"
                 raise TraceError(f"{where}:{number}: field `{name}` must be {word}")
+            if wanted is int and row[name] not in _INT64:
+                raise TraceError(f"{where}:{number}: field `{name}` is too large")
     raise TraceError(f"{where}: cannot be read as JSON lines with {', '.join(fields)}")
 
 
-def _trace(name: str, metas: pl.DataFrame, requests: pl.DataFrame, where: dict[str, str]) -> Trace:
-    def refuse(file: str, bad: pl.Series, text: str) -> None:
-        if bad.any():
-            number = int(bad.arg_max() or 0) + 1
-            raise TraceError(f"{where[file]}:{number}: {text}")
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
 
-    refuse("metas", metas["key"].is_duplicated(), "field `key`: two metas for one app")
+
+def _line_number(raw: bytes, row: int) -> int:
+    """The number of the line that holds the table's row: blank lines are lines, but not rows."""
+    filled = (number for number, line in enumerate(raw.split(b"\n"), start=1) if line.strip())
+    return next(islice(filled, row, None))
+
+
+def _trace(
+    name: str,
+    metas: pl.DataFrame,
+    requests: pl.DataFrame,
+    raw: dict[str, bytes],
+    where: dict[str, str],
+) -> Trace:
+    def refuse(file: str, column: pl.Series, bad: pl.Series, text: str) -> None:
+        if bad.any():
+            row = int(bad.arg_max() or 0)
+            place = f"{where[file]}:{_line_number(raw[file], row)}: field `{column.name}`"
+            raise TraceError(f"{place} {text.format(repr(column[row]))}")
+
+    key = metas["key"]
+    refuse("metas", key, ~key.is_first_distinct(), "{} has a meta already: an app has one")
+    refuse("metas", key, key.str.len_bytes() == 0, "is empty")
     for field in ("memoryInMb", "timeoutInSecs", "initDurationInMs"):
         low = 1 if field == "memoryInMb" else 0
-        refuse("metas", metas[field] < low, f"field `{field}` is below {low}")
-    refuse("requests", requests["durationsInMs"] < 0, "field `durationsInMs` is negative")
-    refuse("requests", requests["startTime"] < 0, "field `startTime` is negative")
-    refuse(
-        "requests",
-        ~requests["metaKey"].is_in(metas["key"].to_list()),
-        "field `metaKey`: no meta of this app",
-    )
+        refuse("metas", metas[field], metas[field] < low, f"is below {low}: {{}}")
+    for field in ("durationsInMs", "startTime"):
+        refuse("requests", requests[field], requests[field] < 0, "is negative: {}")
+    called = requests["metaKey"]
+    refuse("requests", called, ~called.is_in(key.implode()), "{} has no meta in `metas`")
     apps = tuple(App(*row) for row in metas.iter_rows())
     index = pl.Enum(metas["key"].to_list())
     notes: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from data.trace import App, Trace, TraceError
 
 KINDS = ("contest-1", "contest-2", "contest-3", "azure")
 START_MS = 1_682_899_200_000  # 2023-05-01, the year of the contest
+MAX_DAYS = 3_650
 _DAY_MS = 86_400_000.0
 _CONTROLLER_APPS = (
     "nodes",
@@ -34,19 +35,25 @@ def generate(
 ) -> Trace:
     """Makes a trace of `kind` (one of KINDS) over `days`.
 
-    `apps` counts for `contest-3` and `azure` only (the first two sets have six). `requests` is
-    the number wanted for `azure`, met within a few per cent. The same arguments give the same trace.
+    `apps` is for `contest-3` and `azure` only (the first two sets have six). `requests` is the
+    number wanted, for `azure` only: met within a few per cent where there are some dozens of apps
+    (a timer can only be so often). The same arguments give the same trace. TraceError for others.
     """
     if kind not in KINDS:
         raise TraceError(f"{kind}: no such kind of trace; there is {', '.join(KINDS)}")
-    if days <= 0:
-        raise TraceError(f"--days {days}: must be above 0")
+    if not 0 < days <= MAX_DAYS:
+        raise TraceError(f"--days {days}: must be above 0, and {MAX_DAYS} at most")
     if apps is not None and apps < 1:
         raise TraceError(f"--apps {apps}: must be at least 1")
+    if requests is not None and requests < 1:
+        raise TraceError(f"--requests {requests}: must be at least 1")
+    if apps is not None and kind in ("contest-1", "contest-2"):
+        raise TraceError(f"--apps: {kind} has six apps of its own; leave it out")
+    if requests is not None and kind != "azure":
+        raise TraceError(f"--requests: for azure only; {kind} has what --days gives it")
     if kind in ("contest-1", "contest-2"):
         return _controllers(int(kind[-1]), days, seed)
-    wanted = requests if kind == "azure" else None
-    return _population(kind, apps or (400 if kind == "contest-3" else 100), days, wanted, seed)
+    return _population(kind, apps or (400 if kind == "contest-3" else 100), days, requests, seed)
 
 
 def _controllers(number: int, days: float, seed: int) -> Trace:
@@ -65,7 +72,7 @@ def _controllers(number: int, days: float, seed: int) -> Trace:
         durations_ms = mean_ms * np.exp(0.25 * random.standard_normal(len(arrivals_ms)))
         apps.append(App(key, "go", int(random.choice([128, 256, 512])), 60, draw_start(random)))
         columns.append((arrivals_ms, durations_ms))
-    return _merged(f"contest-{number}", apps, columns)
+    return _merged(f"contest-{number}", apps, columns, span_ms)
 
 
 def draw_start(random: np.random.Generator) -> int:
@@ -96,7 +103,7 @@ def _population(kind: str, count: int, days: float, wanted: int | None, seed: in
         runtime = RUNTIMES[0] if kind == "contest-3" else draw_runtime(random)
         apps.append(App(key, runtime, memory_mb, 60, draw_init_ms(random)))
         columns.append((arrivals_ms, durations_ms))
-    return _merged(kind, apps, columns)
+    return _merged(kind, apps, columns, span_ms)
 
 
 def _timer(random: np.random.Generator, calls: float, span_ms: float) -> FloatArray:
@@ -135,18 +142,21 @@ _HABITS: tuple[_Habit, ...] = (_timer, _daily, _sessions)
 _HABIT_SHARES = (0.4, 0.3, 0.3)  # Serverless in the Wild, section 3: timers are everywhere
 
 
-def _merged(name: str, apps: list[App], columns: list[tuple[FloatArray, FloatArray]]) -> Trace:
+def _merged(
+    name: str, apps: list[App], columns: list[tuple[FloatArray, FloatArray]], span_ms: float
+) -> Trace:
     owners = np.repeat(np.arange(len(apps)), [len(arrivals) for arrivals, _ in columns])
-    arrival_ms = START_MS + np.concatenate([a for a, _ in columns]).clip(min=0.0)
-    arrival_ms = np.rint(arrival_ms).astype(np.int64)
+    arrival_ms = np.rint(np.concatenate([arrivals for arrivals, _ in columns]).clip(min=0.0))
     duration_ms = np.concatenate([durations for _, durations in columns])
-    if not len(arrival_ms):
-        raise TraceError(f"{name}: so few days give no request at all; ask for more")
     order = np.argsort(arrival_ms, kind="stable")
+    # Sessions and rare timers run past the end; kept, a thin tail would move every split.
+    order = order[arrival_ms[order] < span_ms]
+    if not len(order):
+        raise TraceError(f"{name}: so few days give no request at all; ask for more")
     return Trace(
         name,
         tuple(apps),
-        arrival_ms[order],
+        START_MS + arrival_ms[order].astype(np.int64),
         owners[order].astype(np.int64),
         np.maximum(1, np.rint(duration_ms[order])).astype(np.int64),
         np.full(len(order), 200, dtype=np.int64),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from polars.exceptions import PolarsError
+
 from data.azure import is_azure_2019, is_azure_2021, read_azure_2019, read_azure_2021
 from data.columnar import read_parquet, write_parquet
 from data.contest import is_contest, read_contest, write_contest
 from data.trace import Trace, TraceError
+
+_NOT_WRITTEN = (".gz", ".tgz", ".tar", ".zip", ".csv", ".txt", ".json", ".jsonl", ".ndjson")
 
 
 def read_trace(path: str | Path, *, set_name: str | None = None, seed: int = 0) -> Trace:
@@ -30,8 +34,8 @@ def read_trace(path: str | Path, *, set_name: str | None = None, seed: int = 0) 
             return read_azure_2021(path, seed)
         if is_contest(path):
             return read_contest(path, set_name)
-        if path.name in ("requests", "metas"):
-            return read_contest(path.parent, set_name)
+        if path.name.removesuffix(".gz") in ("requests", "metas"):
+            return read_contest(path.parent, set_name or path.resolve().parent.name)
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
     raise TraceError(
@@ -41,12 +45,23 @@ def read_trace(path: str | Path, *, set_name: str | None = None, seed: int = 0) 
 
 
 def write_trace(trace: Trace, path: str | Path) -> None:
-    """Writes `*.parquet` in our own format, anything else as a folder of the contest's."""
+    """Writes `*.parquet` in our own format, a name without ending as a folder of the contest's.
+
+    Raises TraceError, one line, and leaves nothing half-written where it cannot.
+    """
     path = Path(path)
+    if path.suffix in _NOT_WRITTEN:
+        raise TraceError(
+            f"{path}: no {path.suffix} is written; name a *.parquet, or a folder (contest's format)"
+        )
     try:
         if path.suffix == ".parquet":
             write_parquet(trace, path)
         else:
             write_contest(trace, path)
+    except FileExistsError:
+        raise TraceError(f"{path}: a file is in the way of the folder; choose another") from None
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
+    except PolarsError as error:
+        raise TraceError(f"{path}: cannot be written ({str(error).splitlines()[0]})") from None

@@ -314,9 +314,9 @@ class _LearnedApp(AppPolicy):
         for number in sorted(self._wakes):
             if self._wakes[number] <= now_ms:
                 del self._wakes[number]
-                # A place is filled only on top of the ones below it, which come into use first.
-                if demand < number and here + starts == number - 1:
-                    starts += 1
+                # The places below come into use first, so they must be filled as well.
+                if demand < number:
+                    starts = max(starts, number - here)
         if pool.waiting:
             starts += self._missing(now_ms, pool)
         self._wake_at(min(self._wakes.values(), default=inf))
