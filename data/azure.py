@@ -242,7 +242,7 @@ def _memory_mb(folder: Path) -> dict[str, int]:
 
 def _header(file: Path) -> list[str]:
     try:
-        return pl.read_csv(file, n_rows=0).columns
+        return pl.read_csv(file, glob=False, n_rows=0).columns
     except pl.exceptions.PolarsError as error:
         raise TraceError(f"{file}: {str(error).splitlines()[0]}") from None
 
@@ -255,11 +255,11 @@ def _read_csv(file: Path, types: dict[str, type[pl.DataType]]) -> pl.DataFrame:
             raise TraceError(f"{file}:1: column `{name}` is missing")
     columns = list(types)
     try:
-        table = pl.read_csv(file, columns=columns, schema_overrides=types)
+        table = pl.read_csv(file, glob=False, columns=columns, schema_overrides=types)
     except pl.exceptions.PolarsError as error:
         try:
             # Slow, and only for the error: which value is none of its column's?
-            text = pl.read_csv(file, columns=columns, infer_schema=False)
+            text = pl.read_csv(file, glob=False, columns=columns, infer_schema=False)
         except pl.exceptions.PolarsError:
             raise TraceError(f"{file}: {str(error).splitlines()[0]}") from None
         for name, kind in types.items():

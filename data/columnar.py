@@ -120,7 +120,7 @@ def _read_file(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
                 f"{file}: format version {about['version']}, this program reads {VERSION};"
                 " convert it again from its source"
             )
-        table = pl.read_parquet(file)
+        table = pl.read_parquet(file, glob=False)
         about["idle_apps"] = [App(**app) for app in about.get("idle_apps", [])]
     except (AttributeError, TypeError):
         raise TraceError(f"{file}: metadata `{_METADATA_KEY}` is not what was written") from None
@@ -136,9 +136,13 @@ def _read_file(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
         text = kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum)
         if not (text if wanted is pl.String else kind.is_integer()):
             raise TraceError(f"{file}: column `{name}` has type {kind}, not {wanted.__name__}")
-        if wanted is not pl.String and len(column):
-            low = 1 if name == "memory_mb" else 0 if name != "status_code" else -(2**31)
-            if int(column.min()) < low or int(column.max()) >= 2**63:  # type: ignore[arg-type]
-                row = int(((column < low) | (column >= 2**63)).arg_max() or 0)
+        if wanted is not pl.String and name != "status_code":
+            number = column.cast(pl.Int64, strict=False)
+            bad = number.is_null() | (number < (1 if name == "memory_mb" else 0))
+            if bad.any():
+                row = int(bad.arg_max() or 0)
                 raise TraceError(f"{file}: column `{name}`, row {row + 1}: {column[row]} cannot be")
-    return table.select([pl.col(name).cast(kind) for name, kind in SCHEMA.items()]), about
+    try:
+        return table.select([pl.col(name).cast(kind) for name, kind in SCHEMA.items()]), about
+    except pl.exceptions.PolarsError as error:
+        raise TraceError(f"{file}: {str(error).splitlines()[0]}") from None
