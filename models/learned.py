@@ -31,13 +31,13 @@ from models.window import FloatArray, Plan, plan, spread
 
 MEMORY_GAPS = 256
 """Idle times remembered per place."""
-DECAY_GAPS = 200.0
+DECAY_GAPS = 150.0
 """An idle time that many idle times ago weighs 1/e."""
 PRIOR_WEIGHT = 0.5
 """The population prior weighs as much as this many fresh idle times."""
 MAX_PLACES = 24
 """Requests beyond that many at once get an instance each, kept for no longer than they run."""
-SURE_SHARE = 0.02
+SURE_SHARE = 0.005
 SURE_MS = 500.0
 """An instance is kept at least SURE_SHARE of the time whose cost equals a miss: not worth a plan."""
 REPLAN_GAPS = 8
@@ -266,7 +266,12 @@ class _LearnedApp(AppPolicy):
                 gap_ms = now_ms - place.left_ms
                 if gap_ms > self._sure_ms(start_ms):
                     if place.plans:
-                        place.judge(gap_ms, self._hold_cost, self._miss_cost_ms(number, place, start_ms), self._sure_ms(start_ms))
+                        place.judge(
+                            gap_ms,
+                            self._hold_cost,
+                            self._miss_cost_ms(number, place, start_ms),
+                            self._sure_ms(start_ms),
+                        )
                     place.add_gap(place.left_ms, gap_ms)
             if self._wakes:
                 self._wakes.pop(number, None)

@@ -28,7 +28,7 @@ JITTER_SHARE = 0.02
 LONE_SHARE = 0.3
 """The stretch of a single sample, as a share of itself: one gap says little about the next."""
 _OFFSETS = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
-_STEPS_PER_E = 8.0
+_STEPS_PER_E = 16.0
 """Decisions are taken at ages at most this many to a factor of e apart, and at every hole."""
 
 
