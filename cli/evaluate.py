@@ -24,6 +24,7 @@ from simulator.replay import CREATE_MS
 from training import evaluate as evaluation
 from training.evaluate import Measured, Window, as_json, mean_and_spread
 from training.outcomes import OutcomesError, write_outcomes
+from training.plots import frontier
 from training.report import ReportError, write_report
 from training.settings import CLAIRVOYANT, DEFAULT_POLICIES, Setting, chosen
 from training.settings import sweep as all_settings
@@ -78,16 +79,19 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="*.html to write: a self-contained page.")
     ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="*.svg to write: waiting against wasted memory.")
+    ] = None,
     set_name: SetName = None,
 ) -> None:
     """Replays policies on the part of a trace after the split, and shows what each costs."""
     if not 0.0 < split < 1.0:
         raise UserError(f"--split {split:g}: it must lie between 0 and 1")
-    if folds is not None and (outcomes or report):
-        raise UserError("--folds gives figures only: leave out --outcomes and --report")
+    if folds is not None and (outcomes or report or picture):
+        raise UserError("--folds gives figures only: leave out --outcomes, --report, --picture")
     if outcomes is not None and sweep:
         raise UserError("--outcomes goes with one setting a policy: leave out --sweep")
-    _check_targets(outcomes, report)
+    _check_targets(outcomes, report, picture)
     try:
         settings = chosen(policy or DEFAULT_POLICIES, price=price)
         trained = None if model is None else read_artifact(model)
@@ -108,6 +112,8 @@ def evaluate(
             write_outcomes(outcomes, parts[0], done[0].measured)
         if report is not None:
             write_report(report, parts[0], done[0].measured, create_ms=create_ms)
+        if picture is not None:
+            picture.write_text(frontier(done[0].measured))
     except (ArtifactError, PolicyError, OutcomesError, ReportError) as error:
         raise UserError(str(error)) from None
     if json:
@@ -146,11 +152,11 @@ def run(
     return Fold(part, measured)
 
 
-def _check_targets(outcomes: Path | None, report: Path | None) -> None:
+def _check_targets(outcomes: Path | None, report: Path | None, picture: Path | None) -> None:
     """Finds out before the work whether its results have a place to go."""
     if outcomes is not None and outcomes.suffix != ".parquet":
         raise UserError(f"--outcomes {outcomes}: the name must end in .parquet")
-    for option, target in (("--outcomes", outcomes), ("--report", report)):
+    for option, target in (("--outcomes", outcomes), ("--report", report), ("--picture", picture)):
         if target is not None and not target.absolute().parent.is_dir():
             raise UserError(f"{option} {target}: there is no folder {target.absolute().parent}")
         if target is not None and target.is_dir():

@@ -190,10 +190,10 @@ class _Place:
 
     def judge(self, gap_ms: float, hold_cost: float, miss_cost: float, sure_ms: float) -> None:
         """Charges each clock's plan with what it would have cost on the idle time just ended."""
-        for clock, plan in enumerate(self.plans):
+        for clock, followed in enumerate(self.plans):
             period_ms = PERIODS_MS[clock]
             past_ms = self.left_ms % period_ms if period_ms else 0.0
-            cost = plan.cost_of(gap_ms, past_ms, sure_ms, hold_cost, miss_cost)
+            cost = followed.cost_of(gap_ms, past_ms, sure_ms, hold_cost, miss_cost)
             self.costs[clock] += REGRET_SMOOTHING * (cost - self.costs[clock])
         self.clock = min(range(len(self.costs)), key=self.costs.__getitem__)
 
@@ -264,14 +264,11 @@ class _LearnedApp(AppPolicy):
             place.taken_ms = now_ms
             if place.left_ms >= 0.0:
                 gap_ms = now_ms - place.left_ms
-                if gap_ms > self._sure_ms(start_ms):
+                sure_ms = self._sure_ms(start_ms)
+                if gap_ms > sure_ms:
                     if place.plans:
-                        place.judge(
-                            gap_ms,
-                            self._hold_cost,
-                            self._miss_cost_ms(number, place, start_ms),
-                            self._sure_ms(start_ms),
-                        )
+                        miss_cost = self._miss_cost_ms(number, place, start_ms)
+                        place.judge(gap_ms, self._hold_cost, miss_cost, sure_ms)
                     place.add_gap(place.left_ms, gap_ms)
             if self._wakes:
                 self._wakes.pop(number, None)
