@@ -10,11 +10,12 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from math import inf
 from typing import Any, Protocol
 
 from models.policy import Instance, State
+from service.observer import Observer, Served
 from service.platform_client import PlatformError
 from service.proto import scaler_pb2 as pb
 from service.scheduler import (
@@ -72,15 +73,20 @@ class Driver:
     """Assign and idle for the server, on top of a scheduler and a platform."""
 
     def __init__(
-        self, scheduler: Scheduler, platform: Platform, clock_ms: Callable[[], float] | None = None
+        self,
+        scheduler: Scheduler,
+        platform: Platform,
+        clock_ms: Callable[[], float] | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.scheduler = scheduler
+        self._observers = tuple(observers)
         self._platform = platform
         self._now_ms = clock_ms or WallClock()
         self._metas: dict[str, pb.Meta] = {}
         self._slots: dict[str, str] = {}
-        self._serving: dict[str, str] = {}
-        """The caller's request id by busy instance."""
+        self._serving: dict[str, Served] = {}
+        """By busy instance."""
         self._waiting: dict[int, asyncio.Future[Instance]] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._tokens = 0
@@ -98,12 +104,14 @@ class Driver:
         key = meta.key
         self._tokens += 1
         token = self._tokens
-        actions = self.scheduler.arrival(
-            self._now_ms(), token, key, meta.memory_in_mb, meta.runtime
-        )
+        now_ms = self._now_ms()
+        actions = self.scheduler.arrival(now_ms, token, key, meta.memory_in_mb, meta.runtime)
         if actions and type(first := actions[0]) is Assign and first.request == token:
             instance_id = first.instance.id
-            self._serving[instance_id] = request_id
+            served = Served(request_id, meta, first.instance, now_ms, now_ms, False)
+            self._serving[instance_id] = served
+            for observer in self._observers:
+                observer.assigned(served)
             if len(actions) > 1:
                 self._carry_out(actions[1:])
             if self.scheduler.next_wake_ms < self._timer_ms:
@@ -120,17 +128,26 @@ class Driver:
                 self._stimulate(self.scheduler.idle(self._now_ms(), future.result().id))
             else:
                 self._stimulate(self.scheduler.request_gone(self._now_ms(), key, token))
+            for observer in self._observers:
+                observer.gone(self._now_ms(), meta, now_ms)
+            raise
+        except Refused as refused:
+            for observer in self._observers:
+                observer.refused(self._now_ms(), meta, now_ms, str(refused))
             raise
         finally:
             self._waiting.pop(token, None)
-        self._serving[instance.id] = request_id
+        served = Served(request_id, meta, instance, now_ms, self._now_ms(), True)
+        self._serving[instance.id] = served
+        for observer in self._observers:
+            observer.assigned(served)
         return instance.id
 
-    def idle(self, assignment: pb.Assignment, need_destroy: bool) -> None:
+    def idle(self, assignment: pb.Assignment, result: pb.Result) -> None:
         """The request is done. A second idle changes nothing. Raises UnknownApp, UnknownInstance."""
         instance_id = assignment.instance_id
-        serving = self._serving.get(instance_id)
-        if serving is None or (serving != assignment.request_id and assignment.request_id):
+        served = self._serving.get(instance_id)
+        if served is None or (served.request_id != assignment.request_id and assignment.request_id):
             # Not busy, or busy with a later request: an Idle that came twice must not free it.
             if assignment.meta_key not in self.scheduler.pools:
                 raise UnknownApp(assignment.meta_key)
@@ -138,7 +155,10 @@ class Driver:
                 raise UnknownInstance(instance_id)
             return
         del self._serving[instance_id]
-        actions = self.scheduler.idle(self._now_ms(), instance_id, need_destroy=need_destroy)
+        now_ms = self._now_ms()
+        actions = self.scheduler.idle(now_ms, instance_id, need_destroy=result.need_destroy)
+        for observer in self._observers:
+            observer.completed(now_ms, served, result)
         if actions:
             self._carry_out(actions)
         if self.scheduler.next_wake_ms < self._timer_ms:
@@ -200,7 +220,10 @@ class Driver:
             self._failed(instance, str(error), slot_exists=False)
             return
         self._slots[instance.id] = slot_id
-        actions = self.scheduler.slot_created(self._now_ms(), instance.id)
+        now_ms = self._now_ms()
+        for observer in self._observers:
+            observer.slot_created(now_ms, instance)
+        actions = self.scheduler.slot_created(now_ms, instance.id)
         if not any(isinstance(action, InitInstance) for action in actions):
             self._stimulate(actions)
             return
@@ -210,13 +233,17 @@ class Driver:
             log.warning("instance=%s not started: %s", instance.id, error)
             self._failed(instance, str(error), slot_exists=True)
             return
-        self._stimulate(self.scheduler.instance_ready(self._now_ms(), instance.id))
+        now_ms = self._now_ms()
+        for observer in self._observers:
+            observer.instance_ready(now_ms, instance)
+        self._stimulate(self.scheduler.instance_ready(now_ms, instance.id))
 
     def _failed(self, instance: Instance, reason: str, *, slot_exists: bool) -> None:
+        now_ms = self._now_ms()
+        for observer in self._observers:
+            observer.start_failed(now_ms, instance, reason)
         self._stimulate(
-            self.scheduler.start_failed(
-                self._now_ms(), instance.id, reason, slot_exists=slot_exists
-            )
+            self.scheduler.start_failed(now_ms, instance.id, reason, slot_exists=slot_exists)
         )
 
     async def _destroy(self, instance: Instance, reason: str) -> None:
@@ -236,7 +263,10 @@ class Driver:
         self._gone[instance.id] = None
         if len(self._gone) > REMEMBERED_INSTANCES:
             self._gone.popitem(last=False)
-        self._stimulate(self.scheduler.slot_destroyed(self._now_ms(), instance.id))
+        now_ms = self._now_ms()
+        for observer in self._observers:
+            observer.slot_destroyed(now_ms, instance)
+        self._stimulate(self.scheduler.slot_destroyed(now_ms, instance.id))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

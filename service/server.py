@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from models.policy import Policy
 from service.driver import Driver, Refused, UnknownApp, UnknownInstance, log
+from service.observer import Observer
 from service.platform_client import PlatformClient
 from service.proto import scaler_pb2 as pb
 from service.proto import scaler_pb2_grpc
@@ -58,7 +60,7 @@ class ScalerServicer(scaler_pb2_grpc.ScalerServicer):
         if not request.HasField("assigment"):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "assigment is missing")
         try:
-            self._driver.idle(request.assigment, request.result.need_destroy)
+            self._driver.idle(request.assigment, request.result)
         except UnknownApp:
             return pb.IdleReply(
                 status=pb.InternalError, error_message="no request of this app was ever assigned"
@@ -82,12 +84,21 @@ async def _refuse_assign(request: pb.AssignRequest, context: Context) -> None:
 class ScalerServer:
     """A server on one address, and everything behind it."""
 
-    def __init__(self, policy: Policy, platform_target: str, address: str) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        platform_target: str,
+        address: str,
+        *,
+        observers: Sequence[Observer] = (),
+    ) -> None:
         """`address` is HOST:PORT; port 0 lets the system choose (see `port` after `start`)."""
         # Ids must differ from those of an earlier run, of which the platform may still have some.
         self._platform = PlatformClient(platform_target)
         self.driver = Driver(
-            Scheduler(policy, id_prefix=f"{uuid.uuid4().hex[:8]}-"), self._platform
+            Scheduler(policy, id_prefix=f"{uuid.uuid4().hex[:8]}-"),
+            self._platform,
+            observers=observers,
         )
         self._address = address
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]

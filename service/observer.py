@@ -1,0 +1,52 @@
+"""What the driver tells those who only look: the metrics, the recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.policy import Instance
+from service.proto import scaler_pb2 as pb
+
+
+@dataclass(slots=True)
+class Served:
+    """A request that was given an instance. Times are the driver's clock, in milliseconds."""
+
+    request_id: str
+    meta: pb.Meta
+    instance: Instance
+    arrival_ms: float
+    assigned_ms: float
+    cold: bool
+    """It found no idle instance on arrival, whatever served it in the end."""
+
+
+class Observer:
+    """Told of everything, on the event loop, after it happened. Does nothing by itself.
+
+    A method must return at once and never raise: it stands in the path of a request.
+    """
+
+    def assigned(self, served: Served) -> None:
+        """A request got its instance."""
+
+    def completed(self, now_ms: float, served: Served, result: pb.Result) -> None:
+        """Its Idle came."""
+
+    def refused(self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str) -> None:
+        """A request gets no instance."""
+
+    def gone(self, now_ms: float, meta: pb.Meta, arrival_ms: float) -> None:
+        """A request's caller went away before its answer."""
+
+    def slot_created(self, now_ms: float, instance: Instance) -> None:
+        """The platform made a slot."""
+
+    def instance_ready(self, now_ms: float, instance: Instance) -> None:
+        """An app runs in its slot."""
+
+    def start_failed(self, now_ms: float, instance: Instance, reason: str) -> None:
+        """CreateSlot or Init failed."""
+
+    def slot_destroyed(self, now_ms: float, instance: Instance) -> None:
+        """The platform took a slot back."""
