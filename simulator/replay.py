@@ -51,13 +51,15 @@ def replay(
     policy: Policy,
     *,
     create_ms: float = CREATE_MS,
+    make_scheduler: Callable[[Policy], Scheduler] = Scheduler,
     on_progress: Callable[[int], None] | None = None,
 ) -> Replay:
     """Plays every request of `trace` through a new scheduler with `policy`.
 
-    `on_progress` gets the number of requests played so far, now and then.
+    `make_scheduler` lets one that takes notes be played; `on_progress` gets the number of requests
+    played so far, now and then.
     """
-    scheduler = Scheduler(policy)
+    scheduler = make_scheduler(policy)
     app_of = trace.app.tolist()
     arrival_ms = trace.arrival_ms.tolist()
     duration_ms = trace.duration_ms.tolist()
