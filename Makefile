@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo bench bench-large proto lock clean
+.PHONY: install test lint demo bench bench-large bench-cluster proto lock clean
 
 install: .venv/.installed
 
@@ -28,6 +28,9 @@ bench: install
 
 bench-large: install
 	$(BIN)/python -m tests.bench.large
+
+bench-cluster: install
+	$(BIN)/python -m tests.bench.cluster
 
 proto: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. service/proto/scaler.proto

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cli.console import UserError, err, out, print_json, progress
 from cli.trace import SetName
+from cli.train import Cluster
 from data.read import read_trace
 from data.trace import Trace
 from models.artifact import ArtifactError, read_artifact, read_manifest
@@ -22,6 +23,7 @@ from models.learned import Model
 from models.registry import KNOWN, PolicyError
 from simulator.replay import CREATE_MS
 from training import evaluate as evaluation
+from training.cluster import ClusterError, connected
 from training.evaluate import Measured, Window, as_json, mean_and_spread
 from training.outcomes import OutcomesError, write_outcomes
 from training.plots import frontier
@@ -68,6 +70,7 @@ def evaluate(
         typer.Option(help="Seconds of waiting a GB·s is worth; else as found in training."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    cluster: Cluster = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Every setting of every knob.")] = False,
     folds: Annotated[
         int | None, typer.Option(min=1, help="Rolling splits through the trace: mean and spread.")
@@ -95,26 +98,30 @@ def evaluate(
     try:
         settings = chosen(policy or DEFAULT_POLICIES, price=price)
         trained = None if model is None else read_artifact(model)
-        loaded = read_trace(trace, set_name=set_name)
-        for note in loaded.notes:
-            err.print(f"note: {note}")
-        if sweep:
-            settings = all_settings(settings, loaded)
-        parts = (
-            [evaluation.window(loaded, split)] if folds is None else evaluation.folds(loaded, folds)
-        )
-        if model is not None:
-            _warn_if_it_saw_the_answer(model, parts[0])
-        done = [
-            run(part, settings, trained, create_ms, jobs, outcomes is not None) for part in parts
-        ]
+        with connected(cluster, trace, set_name):
+            loaded = read_trace(trace, set_name=set_name)
+            for note in loaded.notes:
+                err.print(f"note: {note}")
+            if sweep:
+                settings = all_settings(settings, loaded)
+            parts = (
+                [evaluation.window(loaded, split)]
+                if folds is None
+                else evaluation.folds(loaded, folds)
+            )
+            if model is not None:
+                _warn_if_it_saw_the_answer(model, parts[0])
+            done = [
+                run(part, settings, trained, create_ms, jobs, outcomes is not None)
+                for part in parts
+            ]
         if outcomes is not None:
             write_outcomes(outcomes, parts[0], done[0].measured)
         if report is not None:
             write_report(report, parts[0], done[0].measured, create_ms=create_ms)
         if picture is not None:
             picture.write_text(frontier(done[0].measured))
-    except (ArtifactError, PolicyError, OutcomesError, ReportError) as error:
+    except (ArtifactError, ClusterError, PolicyError, OutcomesError, ReportError) as error:
         raise UserError(str(error)) from None
     if json:
         print_json(_json(loaded, split, create_ms, done, in_folds=folds is not None))

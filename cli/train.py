@@ -15,8 +15,14 @@ from cli.trace import SetName
 from data.read import read_trace
 from models.artifact import ArtifactError, check_target, write_artifact
 from simulator.replay import CREATE_MS
+from training.cluster import ClusterError, connected
 from training.fit import fit
 from training.provenance import trained_on
+
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="A Dask scheduler's tcp://HOST:PORT: work there, where the trace is read."),
+]
 
 
 def train(
@@ -27,6 +33,7 @@ def train(
     ] = 1.0,
     create_ms: Annotated[float, typer.Option(min=0, help="What CreateSlot takes.")] = CREATE_MS,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    cluster: Cluster = None,
     set_name: SetName = None,
 ) -> None:
     """Fits the learned policy's model and writes it with a manifest of what it came from."""
@@ -34,17 +41,18 @@ def train(
         raise UserError(f"--until {until:g}: it must lie above 0 and not above 1")
     try:
         check_target(out)
-        loaded = read_trace(trace, set_name=set_name)
-        for note in loaded.notes:
-            err.print(f"note: {note}")
-        part = loaded if until == 1.0 else loaded.between(-inf, loaded.split_ms(until))
-        if not len(part):
-            raise UserError(f"{trace}: no request before {until:g} of its span to train on")
-        with progress("training", 1) as show:
-            model = fit(part, create_ms=create_ms, jobs=jobs, on_progress=show)
+        with connected(cluster, trace, set_name):
+            loaded = read_trace(trace, set_name=set_name)
+            for note in loaded.notes:
+                err.print(f"note: {note}")
+            part = loaded if until == 1.0 else loaded.between(-inf, loaded.split_ms(until))
+            if not len(part):
+                raise UserError(f"{trace}: no request before {until:g} of its span to train on")
+            with progress("training", 1) as show:
+                model = fit(part, create_ms=create_ms, jobs=jobs, on_progress=show)
         source = trained_on(part) | {"until": until, "create_ms": create_ms}
         created = datetime.now(UTC).isoformat(timespec="seconds")
         write_artifact(out, model, {"created": created, "trained_on": source})
-    except ArtifactError as error:
+    except (ArtifactError, ClusterError) as error:
         raise UserError(str(error)) from None
     err.print(f"model of {source['apps']:,} apps from {len(part):,} requests written to {out}")

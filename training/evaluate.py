@@ -21,6 +21,7 @@ from models.policy import Policy
 from models.registry import PolicyError, make_policy
 from simulator.figures import Figures, clairvoyant, figures, memory_gb, slot_gb_s_by_app
 from simulator.replay import replay
+from training.cluster import share, task
 from training.fit import fit
 from training.settings import BASELINE, CLAIRVOYANT, GREEDY_DUAL, LEARNED, Setting, capacities_gb
 
@@ -141,10 +142,8 @@ def evaluate(
     for setting in settings:
         if setting.policy != CLAIRVOYANT:
             _policy(setting, model)
-    calls = (
-        joblib.delayed(measure)(part, setting, create_ms, model, keep_requests)
-        for setting in settings
-    )
+    trace, known = share(part), share(model)
+    calls = (task(measure, trace, each, create_ms, known, keep_requests) for each in settings)
     workers = max(min(jobs, len(settings)), 1)
     yield from joblib.Parallel(n_jobs=workers, return_as="generator")(calls)
 

@@ -11,15 +11,17 @@ from math import inf
 
 import joblib
 import numpy as np
-import numpy.typing as npt
 
 from data.trace import App, IntArray, Trace
 from models.learned import MAX_PLACES, MEMORY_GAPS, SURE_MS, AppHabits, Learned, Model, PlaceHabits
 from models.window import FloatArray
 from simulator.figures import figures
 from simulator.replay import replay
+from training.cluster import share, task
 
 PRIOR_POINTS = 32
+CHUNKS = 32
+"""Pieces of about equal work that the apps are fitted in, side by side."""
 PRICES = tuple(float(f"{price:.3g}") for price in np.geomspace(0.008, 0.25, 8))
 """Seconds of waiting per GB·s to choose from: the score is flat about its best."""
 PRICE_REQUESTS = 150_000
@@ -36,17 +38,13 @@ def fit(
     on_progress: Callable[[float], None] | None = None,
 ) -> Model:
     """Fits on every request of `trace`. `on_progress` gets the fraction done, now and then."""
-    rows = _rows_by_app(trace)
-    called = [(app, own) for app, own in zip(trace.apps, rows, strict=True) if len(own)]
-    habits: list[AppHabits] = joblib.Parallel(n_jobs=jobs if len(trace) > 500_000 else 1)(
-        joblib.delayed(app_habits)(app, trace.arrival_ms[own], trace.duration_ms[own], create_ms)
-        for app, own in called
-    )
+    called = _called(trace)
+    habits = _all_habits(trace, called, create_ms, jobs if len(trace) > 500_000 else 1)
     if on_progress is not None:
         on_progress(0.2)
     prior_ms = _prior(habits)
     start_ms = float(np.median([app.start_ms for app in habits]))
-    apps = {app.key: learned for (app, _), learned in zip(called, habits, strict=True)}
+    apps = {trace.apps[app].key: own for app, own in zip(called.tolist(), habits, strict=True)}
     unpriced = Model(prior_ms=prior_ms, start_ms=start_ms)
     price = _best_price(trace, unpriced, create_ms, jobs, on_progress)
     return Model(price, prior_ms, start_ms, apps)
@@ -80,10 +78,33 @@ def app_habits(
     return AppHabits(start_ms, tuple(places))
 
 
-def _rows_by_app(trace: Trace) -> list[npt.NDArray[np.intp]]:
-    order = np.argsort(trace.app, kind="stable")
-    ends = np.cumsum(np.bincount(trace.app, minlength=len(trace.apps)))
-    return np.split(order, ends[:-1])
+def _called(trace: Trace) -> IntArray:
+    """The apps with a request, as indices in order."""
+    return np.unique(trace.app)
+
+
+def _all_habits(trace: Trace, called: IntArray, create_ms: float, jobs: int) -> list[AppHabits]:
+    """The habits of the apps `called`, in that order."""
+    calls = np.bincount(trace.app, minlength=len(trace.apps))[called]
+    busiest_first = called[np.argsort(-calls, kind="stable")]
+    # Dealt like cards, so that no chunk gets all the busy ones.
+    chunks = [busiest_first[n::CHUNKS] for n in range(min(CHUNKS, len(called)))]
+    shared = share(trace)
+    done = joblib.Parallel(n_jobs=jobs)(
+        task(_habits_of, shared, chunk, create_ms) for chunk in chunks
+    )
+    by_app = {app: own for habits in done for app, own in habits}
+    return [by_app[app] for app in called.tolist()]
+
+
+def _habits_of(trace: Trace, apps: IntArray, create_ms: float) -> list[tuple[int, AppHabits]]:
+    rows = np.flatnonzero(np.isin(trace.app, apps))
+    rows = rows[np.argsort(trace.app[rows], kind="stable")]
+    present, starts = np.unique(trace.app[rows], return_index=True)
+    return [
+        (app, app_habits(trace.apps[app], trace.arrival_ms[own], trace.duration_ms[own], create_ms))
+        for app, own in zip(present.tolist(), np.split(rows, starts[1:]), strict=True)
+    ]
 
 
 def _prior(habits: list[AppHabits]) -> FloatArray:
@@ -110,8 +131,9 @@ def _best_price(
     latest = trace
     if len(trace) > PRICE_REQUESTS:
         latest = trace.between(float(trace.arrival_ms[-PRICE_REQUESTS]), inf)
+    stretch, known = share(latest), share(model)
     scores = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(_score)(latest, model, price, create_ms) for price in PRICES
+        task(_score, stretch, known, price, create_ms) for price in PRICES
     )
     best = (-inf, model.price_s_per_gb_s)
     for done, (price, score) in enumerate(zip(PRICES, scores, strict=True), start=1):
