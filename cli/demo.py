@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from cli.console import UserError, err, out, progress
-from cli.evaluate import Fold, print_table, run
+from cli.evaluate import Fold, check_drawing, draw, print_table, run
 from cli.trace import SetName
 from data.generate import generate
 from data.read import read_trace, write_trace
@@ -28,7 +28,6 @@ from simulator.replay import CREATE_MS
 from training import evaluate as evaluation
 from training.evaluate import Window
 from training.provenance import trained_on
-from training.report import write_report
 from training.settings import DEFAULT_POLICIES, chosen
 
 LIVE_S = 30.0
@@ -48,6 +47,7 @@ def demo(
 
     Everything is left in the folder: the model, the report (open it in a browser), the trace made.
     """
+    check_drawing()
     folder.mkdir(parents=True, exist_ok=True)
     loaded = _load(trace, folder, set_name)
     part = evaluation.window(loaded, 0.5)
@@ -82,7 +82,7 @@ def demo(
 
     fold: Fold = run(part, chosen(DEFAULT_POLICIES), model, CREATE_MS, jobs, False)
     report = folder / "report.html"
-    write_report(report, part, fold.measured, create_ms=CREATE_MS)
+    draw(fold, report=report, picture=None, create_ms=CREATE_MS)
     _say(4, "the second half replayed under each policy:")
     print_table(loaded, [fold])
     _say(5, f"table and pictures: {report}")

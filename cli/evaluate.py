@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,8 +27,6 @@ from training import evaluate as evaluation
 from training.cluster import ClusterError, connected
 from training.evaluate import Measured, Window, as_json, mean_and_spread
 from training.outcomes import OutcomesError, write_outcomes
-from training.plots import frontier
-from training.report import ReportError, write_report
 from training.settings import CLAIRVOYANT, DEFAULT_POLICIES, Setting, chosen
 from training.settings import sweep as all_settings
 
@@ -117,11 +116,8 @@ def evaluate(
             ]
         if outcomes is not None:
             write_outcomes(outcomes, parts[0], done[0].measured)
-        if report is not None:
-            write_report(report, parts[0], done[0].measured, create_ms=create_ms)
-        if picture is not None:
-            picture.write_text(frontier(done[0].measured))
-    except (ArtifactError, ClusterError, PolicyError, OutcomesError, ReportError) as error:
+        draw(done[0], report=report, picture=picture, create_ms=create_ms)
+    except (ArtifactError, ClusterError, PolicyError, OutcomesError) as error:
         raise UserError(str(error)) from None
     if json:
         print_json(_json(loaded, split, create_ms, done, in_folds=folds is not None))
@@ -159,8 +155,34 @@ def run(
     return Fold(part, measured)
 
 
+def check_drawing() -> None:
+    """Raises UserError where the libraries for pages and pictures are left out, as in the image."""
+    for library in ("jinja2", "matplotlib"):
+        if find_spec(library) is None:
+            raise UserError(f"pages and pictures need {library}: pip install jinja2 matplotlib")
+
+
+def draw(fold: Fold, *, report: Path | None, picture: Path | None, create_ms: float) -> None:
+    """Writes the page and the picture that are wanted."""
+    if report is None and picture is None:
+        return
+    # Not above: serving and training need neither library, and start sooner without.
+    from training.plots import frontier
+    from training.report import ReportError, write_report
+
+    try:
+        if report is not None:
+            write_report(report, fold.part, fold.measured, create_ms=create_ms)
+        if picture is not None:
+            picture.write_text(frontier(fold.measured))
+    except ReportError as error:
+        raise UserError(str(error)) from None
+
+
 def _check_targets(outcomes: Path | None, report: Path | None, picture: Path | None) -> None:
     """Finds out before the work whether its results have a place to go."""
+    if report is not None or picture is not None:
+        check_drawing()
     if outcomes is not None and outcomes.suffix != ".parquet":
         raise UserError(f"--outcomes {outcomes}: the name must end in .parquet")
     for option, target in (("--outcomes", outcomes), ("--report", report), ("--picture", picture)):
