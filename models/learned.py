@@ -27,13 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from models.policy import AppPolicy, Policy, Pool
-from models.window import FloatArray, Plan, plan, spread
+from models.window import DRIFT_SHARE, FloatArray, Plan, plan, spread
 
 MEMORY_GAPS = 256
 """Idle times remembered per place."""
 DECAY_GAPS = 150.0
 """An idle time that many idle times ago weighs 1/e."""
-PRIOR_WEIGHT = 0.5
+PRIOR_WEIGHT = 0.2
 """The population prior weighs as much as this many fresh idle times."""
 MAX_PLACES = 24
 """Requests beyond that many at once get an instance each, kept for no longer than they run."""
@@ -403,7 +403,9 @@ class _LearnedApp(AppPolicy):
             gaps, lefts, weight = place.weighted_gaps()
             if period_ms:
                 gaps = gaps + lefts % period_ms
-            own, own_weights, own_reaches = spread(gaps, weight)
+            own, own_weights, own_reaches = spread(
+                gaps, weight, drift_share=0.0 if period_ms else DRIFT_SHARE
+            )
             points = np.concatenate((own, points))
             weights = np.concatenate((own_weights, weights))
             reaches = np.concatenate((own_reaches, reaches))

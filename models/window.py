@@ -12,19 +12,21 @@ ATC 2020, section 4.2.
 from __future__ import annotations
 
 from bisect import bisect_left
-from math import inf
+from math import inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-NEIGHBOURS = 2
-"""A sample stands for the stretch to its second neighbour on either side: narrow where samples
-agree (timers), wide where they are sparse, so that no plan slips between two chance samples."""
+NEIGHBOURS_PER_ROOT = 0.9
+"""A sample stands for the stretch to its k-th nearest neighbour, k this times the root of their
+number (D. Loftsgaarden and C. Quesenberry, Annals of Mathematical Statistics 36, 1965): narrow
+where samples agree (timers), wide where they are sparse, so that no plan slips between two."""
 JITTER_MS = 500.0
-JITTER_SHARE = 0.02
-"""The least stretch of a sample: timers jitter by some hundred ms and drift with their period."""
+DRIFT_SHARE = 0.02
+"""The least stretch of a sample: timers jitter by some hundred ms, and a gap between two calls
+drifts with its length; the time on a clock does not."""
 LONE_SHARE = 0.3
 """The stretch of a single sample, as a share of itself: one gap says little about the next."""
 _OFFSETS = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
@@ -112,7 +114,7 @@ NEVER = Plan(0.0)
 
 
 def spread(
-    samples_ms: FloatArray, weights: FloatArray
+    samples_ms: FloatArray, weights: FloatArray, *, drift_share: float = DRIFT_SHARE
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Each sample as five points across the stretch it stands for. Shapes (n,) to (5 n,).
 
@@ -121,17 +123,27 @@ def spread(
     order = samples_ms.argsort()
     ages = samples_ms[order]
     count = len(ages)
-    reach = JITTER_MS + JITTER_SHARE * ages
-    if count > 1:
-        index = np.arange(count)
-        above = ages[np.minimum(index + NEIGHBOURS, count - 1)] - ages
-        below = ages - ages[np.maximum(index - NEIGHBOURS, 0)]
-        np.maximum(reach, np.maximum(above, below), out=reach)
+    reach = JITTER_MS + drift_share * ages
+    neighbours = max(2, round(NEIGHBOURS_PER_ROOT * sqrt(count)))
+    if count > neighbours:
+        np.maximum(reach, _neighbour_distance(ages, neighbours), out=reach)
     else:
         np.maximum(reach, LONE_SHARE * ages, out=reach)
     points = (ages[:, None] + reach[:, None] * _OFFSETS).ravel()
     each = len(_OFFSETS)
     return points, np.repeat(weights[order] / each, each), np.repeat(reach / (each - 1), each)
+
+
+def _neighbour_distance(ages: FloatArray, number: int) -> FloatArray:
+    """How far the `number`-th nearest of the others is, for each of sorted `ages`. Shapes (n,)."""
+    # It and the nearer ones stand side by side: the narrowest of the rows that the sample is in.
+    nearest = np.full(len(ages), inf)
+    wide = len(ages) - number
+    for before in range(number + 1):
+        own = ages[before : before + wide]
+        row = np.maximum(own - ages[:wide], ages[number:] - own)
+        np.minimum(nearest[before : before + wide], row, out=nearest[before : before + wide])
+    return nearest
 
 
 def plan(

@@ -1,0 +1,137 @@
+"""Live and virtual agree on three busy minutes of the shared day: real processes, real gRPC.
+
+Played at SPEED times the trace's pace, so that the suite stays short: the stretch is compressed
+first, and both drivers see the compressed one. SCALER_LIVE_SPEED=1 plays it as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.trace import Trace
+from models.artifact import write_artifact
+from models.learned import Model
+from models.registry import make_policy
+from simulator.live import LiveResult, connect, play
+from simulator.platform import Misuse, SimulatedPlatform
+from simulator.replay import CREATE_MS, Replay, replay
+from tests.traces import shared_day
+from training.fit import app_habits
+
+SPEED = float(os.environ.get("SCALER_LIVE_SPEED", "4"))
+STRETCH_MS = 180_000
+BUSY = 6_000
+"""More requests than that in three minutes, at that pace, measure this machine and not us."""
+OVERHEAD_MS = 60.0
+"""What an Assign may take longer than its wait: two processes, two cores, other tests beside it."""
+
+
+def busiest_stretch(trace: Trace) -> Trace:
+    starts_ms = np.arange(trace.split_ms(0.5), float(trace.arrival_ms[-1]), STRETCH_MS)
+    counts = np.diff(np.searchsorted(trace.arrival_ms, [*starts_ms, starts_ms[-1] + STRETCH_MS]))
+    start_ms = starts_ms[np.where(counts <= BUSY, counts, 0).argmax()]
+    return trace.between(start_ms, start_ms + STRETCH_MS)
+
+
+def model_before(trace: Trace, speed: float) -> Model:
+    """The apps' habits of the first half, at a price of the middle: what a search would find."""
+    past = compressed(trace.between(0, trace.split_ms(0.5)), speed)
+    apps = {}
+    for index, app in enumerate(past.apps):
+        own = past.app == index
+        if own.any():
+            apps[app.key] = app_habits(
+                app, past.arrival_ms[own], past.duration_ms[own], CREATE_MS / speed
+            )
+    # A second saved is worth what it was: at `speed` there are fewer of both.
+    return Model(price_s_per_gb_s=0.04, apps=apps)
+
+
+def compressed(trace: Trace, speed: float) -> Trace:
+    """The same requests, everything `speed` times faster, on the clock of milliseconds."""
+    first_ms = trace.arrival_ms[0]
+    return replace(
+        trace,
+        apps=tuple(replace(app, init_ms=round(app.init_ms / speed)) for app in trace.apps),
+        arrival_ms=((trace.arrival_ms - first_ms) / speed).astype(np.int64),
+        duration_ms=np.maximum((trace.duration_ms / speed).astype(np.int64), 1),
+    )
+
+
+async def play_live(trace: Trace, create_ms: float, arguments: list[str]) -> tuple[LiveResult, int]:
+    """Plays `trace` through `scaler serve` in a process of its own; then the number of slots."""
+    platform = SimulatedPlatform(
+        {app.key: float(app.init_ms) for app in trace.apps}, create_ms=create_ms
+    )
+    await platform.start()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve = [sys.executable, "-m", "cli.main", "serve", "--port", str(port)]
+    serve += ["--platform", f"127.0.0.1:{platform.port}", *arguments]
+    scaler = subprocess.Popen(serve, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
+    result = LiveResult(trace)
+    try:
+        channel = await connect(f"127.0.0.1:{port}", timeout_s=30.0)
+        await play(trace, channel, result, ready=platform.ready)
+        await channel.close(None)
+    finally:
+        scaler.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(scaler.wait)
+    assert platform.live_slots == 0  # SIGTERM gave every one back
+    assert platform.misuse == Misuse()
+    await platform.stop()
+    return result, len(platform.slots)
+
+
+# Learned starts an instance just before it is needed: a few ms decide whether it was in time, and
+# then each of its some fifty slots counts for 2 %.
+@pytest.mark.parametrize(("policy", "within"), [("fixed:60", 0.05), ("learned", 0.2)])
+def test_live_agrees_with_virtual(policy: str, within: float, tmp_path: Path) -> None:
+    day = shared_day()
+    stretch = compressed(busiest_stretch(day), SPEED)
+    create_ms = CREATE_MS / SPEED
+    if policy == "learned":
+        model = model_before(day, SPEED)
+        write_artifact(tmp_path / "model", model, {})
+        arguments = ["--model", str(tmp_path / "model")]
+        same_policy = make_policy("learned", model)
+    else:
+        window = f"fixed:{60.0 / SPEED:g}"
+        arguments = ["--policy", window]
+        same_policy = make_policy(window)
+    live, slots = asyncio.run(play_live(stretch, create_ms, arguments))
+    # Learned goes by the minute of the clock: the virtual replay begins when the live one did.
+    shift_ms = round(live.start_time_s * 1_000.0) - stretch.arrival_ms[0]
+    shifted = replace(stretch, arrival_ms=stretch.arrival_ms + shift_ms)
+    virtual = replay(shifted, same_policy, create_ms=create_ms)
+    report(policy, stretch, live, slots, virtual)
+    assert live.errors == {}
+    assert live.finished == len(stretch)
+    assert live.cold.sum() == pytest.approx(virtual.cold.sum(), rel=within)
+    assert slots == pytest.approx(len(virtual.slots), rel=within)
+    late_ms = live.wait_ms - virtual.wait_ms
+    same = live.cold == virtual.cold  # which of two requests at one instant came first may differ
+    assert np.median(np.abs(late_ms[same])) < OVERHEAD_MS / 4.0
+    assert np.quantile(late_ms[same], 0.95) < OVERHEAD_MS
+
+
+def report(policy: str, stretch: Trace, live: LiveResult, slots: int, virtual: Replay) -> None:
+    """What -s shows."""
+    late_ms = live.wait_ms - virtual.wait_ms
+    print(
+        f"\n{policy}: {len(stretch):,} requests; cold live {live.cold.sum()},"
+        f" virtual {virtual.cold.sum()}; slots live {slots}, virtual {len(virtual.slots)};"
+        f" waited live {live.wait_ms.sum() / 1e3:.1f} s, virtual {virtual.wait_ms.sum() / 1e3:.1f} s;"
+        f" overhead median {np.median(late_ms):.1f} ms, p95 {np.quantile(late_ms, 0.95):.1f} ms"
+    )
