@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import demo, evaluate, serve, simulate, trace, train
+from cli import demo, evaluate, health, serve, simulate, trace, train
 from cli.console import UserError, fail
 from data.trace import TraceError
 
@@ -22,6 +22,7 @@ app.add_typer(trace.app, name="trace")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("serve")(serve.serve)
+app.command("health")(health.health)
 app.command("simulate")(simulate.simulate)
 app.command("demo")(demo.demo)
 

@@ -35,6 +35,9 @@ def simulate(
     duration: Annotated[float | None, typer.Option(help="Seconds of the trace to play.")] = None,
     speed: Annotated[float, typer.Option(help="Times faster than real time.")] = 1.0,
     create_ms: Annotated[float, typer.Option(min=0, help="What CreateSlot takes.")] = 300.0,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0.1, help="Seconds the scaler may take to come up.")
+    ] = 10.0,
     set_name: SetName = None,
     json: Json = False,
 ) -> None:
@@ -54,7 +57,7 @@ def simulate(
             f"{path}: no request in the stretch from second {start:g}; see scaler trace info"
         )
     statistics = asyncio.run(
-        _simulate(stretch, scaler, platform_port, statistics_port, speed, create_ms)
+        _simulate(stretch, scaler, platform_port, statistics_port, speed, create_ms, wait_s)
     )
     if json:
         print_json(statistics)
@@ -72,6 +75,7 @@ async def _simulate(
     statistics_port: int,
     speed: float,
     create_ms: float,
+    wait_s: float,
 ) -> dict[str, object]:
     init_ms = {app.key: float(app.init_ms) for app in trace.apps}
     platform = SimulatedPlatform(init_ms, create_ms=create_ms, speed=speed)
@@ -83,7 +87,7 @@ async def _simulate(
     page = _page(statistics, statistics_port)
     try:
         await _listen(platform, platform_port)
-        channel = await connect(scaler)
+        channel = await connect(scaler, wait_s)
         with progress("playing", len(trace)) as on_progress:
             playing = asyncio.create_task(
                 play(trace, channel, result, ready=platform.ready, speed=speed)

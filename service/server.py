@@ -138,7 +138,9 @@ class ScalerServer:
             await self._health.set(name, status)
 
 
-async def serve_until_signal(policy: Policy, platform_target: str, address: str) -> None:
+async def serve_until_signal(
+    policy: Policy, platform_target: str, address: str, *, grace_s: float = DRAIN_GRACE_S
+) -> None:
     """Serves until SIGTERM or SIGINT, then drains. Raises PortInUse."""
     server = ScalerServer(policy, platform_target, address)  # belongs to the loop it is made in
     await server.start()
@@ -149,5 +151,5 @@ async def serve_until_signal(policy: Policy, platform_target: str, address: str)
     log.info("serving on port %d", server.port)
     await stop.wait()
     log.info("draining")
-    await server.stop()
+    await server.stop(grace_s)
     log.info("stopped")

@@ -1,0 +1,43 @@
+"""`scaler health`: is a scaler serving there? For the image's health check, and for people."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import grpc
+import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cli.console import UserError, out
+
+
+def health(
+    address: Annotated[str, typer.Argument(help="The scaler's HOST:PORT.")] = "127.0.0.1:9001",
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0.1, max=60, help="Seconds to wait for an answer.")
+    ] = 2.0,
+) -> None:
+    """Asks the gRPC health service. Exit code 0 where it serves; 1 where it drains or is not."""
+    host_and_port(address)
+    status = _status(address, timeout_s)
+    out.print(f"{address}: {status}", highlight=False, soft_wrap=True)
+    sys.exit(0 if status == "SERVING" else 1)
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The two parts of HOST:PORT. Raises UserError."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise UserError(f"{address}: must be HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _status(address: str, timeout_s: float) -> str:
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.RpcError as error:
+            return f"no answer ({error.code().name})"
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
