@@ -40,7 +40,9 @@ MAX_PLACES = 24
 SURE_SHARE = 0.005
 SURE_MS = 500.0
 """An instance is kept at least SURE_SHARE of the time whose cost equals a miss: not worth a plan."""
-REPLAN_GAPS = 8
+REPLAN_GAPS = 16
+REPLAN_SHARE = 0.1
+"""A place is planned anew when its idle times are this share more than they were, or so many."""
 BUSY_SMOOTHING = 0.02
 """Weight of a new observation of how long a place is in use: many are needed, they vary widely."""
 CROWD_SMOOTHING = 0.1
@@ -388,7 +390,8 @@ class _LearnedApp(AppPolicy):
     def _plan(self, number: int, pool: Pool) -> Plan:
         place = self._place(number)
         if not place.plans or place.seen >= place.replan_at:
-            place.replan_at = place.seen + REPLAN_GAPS
+            wait_gaps = min(REPLAN_GAPS, int(REPLAN_SHARE * place.seen))
+            place.replan_at = place.seen + max(wait_gaps, 1)
             place.plans = [
                 self._plan_on(period_ms, number, place, pool.start_ms) for period_ms in PERIODS_MS
             ]

@@ -16,6 +16,7 @@ from math import inf, sqrt
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -126,7 +127,7 @@ def spread(
     reach = JITTER_MS + drift_share * ages
     neighbours = max(2, round(NEIGHBOURS_PER_ROOT * sqrt(count)))
     if count > neighbours:
-        np.maximum(reach, _neighbour_distance(ages, neighbours), out=reach)
+        np.maximum(reach, _stretch(ages, neighbours), out=reach)
     else:
         np.maximum(reach, LONE_SHARE * ages, out=reach)
     points = (ages[:, None] + reach[:, None] * _OFFSETS).ravel()
@@ -134,16 +135,14 @@ def spread(
     return points, np.repeat(weights[order] / each, each), np.repeat(reach / (each - 1), each)
 
 
-def _neighbour_distance(ages: FloatArray, number: int) -> FloatArray:
-    """How far the `number`-th nearest of the others is, for each of sorted `ages`. Shapes (n,)."""
-    # It and the nearer ones stand side by side: the narrowest of the rows that the sample is in.
-    nearest = np.full(len(ages), inf)
-    wide = len(ages) - number
-    for before in range(number + 1):
-        own = ages[before : before + wide]
-        row = np.maximum(own - ages[:wide], ages[number:] - own)
-        np.minimum(nearest[before : before + wide], row, out=nearest[before : before + wide])
-    return nearest
+def _stretch(ages: FloatArray, others: int) -> FloatArray:
+    """The width of the narrowest stretch that holds it and so many others, for each of sorted `ages`.
+
+    Shapes (n,).
+    """
+    widths = np.full(len(ages) + others, inf)
+    widths[others : len(ages)] = ages[others:] - ages[: len(ages) - others]
+    return np.asarray(sliding_window_view(widths, others + 1).min(axis=1))
 
 
 def plan(
@@ -180,43 +179,53 @@ def plan(
     alive = np.cumsum(mass[::-1])[::-1]
     before = np.concatenate(([0.0], last[:-1]))
     opening = np.maximum(from_ms[begin], before)
-    holes = (opening - np.concatenate(([0.0], np.minimum(to_ms[final[:-1]], first[1:])))).tolist()
-    inside = (hold_cost * (moment - mass * first + (alive - mass) * (last - first))).tolist()
+    holes = opening - np.concatenate(([0.0], np.minimum(to_ms[final[:-1]], first[1:])))
+    inside = hold_cost * (moment - mass * first + (alive - mass) * (last - first))
+    # What a step costs by what was decided before it; shapes (steps,).
+    hole_cost = hold_cost * alive
+    to_first = hole_cost * (first - before)
+    to_start = hole_cost * (start_ms + first - opening)
+    room = np.full(len(begin), inf)  # for a start, before the step opens
+    room[1:] = opening[1:] - first[:-1]
+    to_start[room <= start_ms] = inf
     result = Plan(start_ms)
     result._first, result._last = first.tolist(), last.tolist()
     result._opening = opening.tolist()
-    result._hole_cost = (hold_cost * alive).tolist()
-    gaps = (first - before).tolist()
-    misses = (mass * miss_cost).tolist()
-    steps = len(begin)
-    result._kept, result._missed = [0.0] * steps, [0.0] * steps
-    result._restarted, result._held_to = [inf] * steps, [0.0] * steps
+    result._hole_cost = hole_cost.tolist()
+    kept_costs, missed_costs, restarted_costs, held_tos = [], [], [], []
     there = gone = 0.0
     held_to = -1.0  # where the run of held steps that begins with the next one ends
-    for step in range(steps - 1, -1, -1):
-        kept = inside[step] + there
-        missed = misses[step] + gone
-        result._kept[step] = kept
-        result._missed[step] = missed
-        result._held_to[step] = held_to = max(held_to, result._last[step])
-        let_go = gone = missed
-        restarted = result._hole_cost[step] * (start_ms + first_gap(result, step)) + kept
+    for inside_cost, miss, start, through, fits, last_ms in zip(
+        inside[::-1].tolist(),
+        (mass * miss_cost)[::-1].tolist(),
+        to_start[::-1].tolist(),
+        to_first[::-1].tolist(),
+        (holes > start_ms)[::-1].tolist(),
+        last[::-1].tolist(),
+        strict=True,
+    ):
+        kept = inside_cost + there
+        missed = miss + gone
+        if last_ms > held_to:
+            held_to = last_ms
+        kept_costs.append(kept)
+        missed_costs.append(missed)
+        held_tos.append(held_to)
         # Gone since an earlier step, a start fits before this one; let go only now, it must fit
         # into the hole.
-        wide = step == 0 or result._opening[step] - result._first[step - 1] > start_ms
-        if wide and restarted < missed:
-            result._restarted[step] = gone = restarted
-            if holes[step] > start_ms:
+        let_go = gone = missed
+        restarted = start + kept
+        if restarted < missed:
+            restarted_costs.append(restarted)
+            gone = restarted
+            if fits:
                 let_go = restarted
-        through = result._hole_cost[step] * gaps[step] + kept
-        if through <= let_go:
-            there = through
         else:
+            restarted_costs.append(inf)
+        there = through + kept
+        if there > let_go:
             there = let_go
             held_to = -1.0
+    result._kept, result._missed = kept_costs[::-1], missed_costs[::-1]
+    result._restarted, result._held_to = restarted_costs[::-1], held_tos[::-1]
     return result
-
-
-def first_gap(result: Plan, step: int) -> float:
-    """From where the step opens to its first point, in ms."""
-    return result._first[step] - result._opening[step]
