@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo bench bench-large bench-cluster proto lock clean
+.PHONY: install test lint demo bench bench-large bench-cluster proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -35,10 +35,38 @@ bench-cluster: install
 proto: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. service/proto/scaler.proto
 
+# Three files, all with hashes: everything for developers; what serving, training and retraining
+# need, for the image (drawing is left out); and what builds the wheel.
+COMPILE := $(BIN)/pip-compile -q --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	--no-emit-find-links --no-emit-trusted-host --no-annotate --no-header
+RUN_DEPENDENCIES := import tomllib; \
+	known = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]; \
+	print(*(each for each in known if each not in ("jinja2", "matplotlib")), sep="\n")
+
 lock:
-	$(BIN)/pip-compile -q --upgrade --all-extras --allow-unsafe --generate-hashes --strip-extras \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header \
-		--output-file requirements.lock pyproject.toml
+	$(COMPILE) --upgrade --all-extras --output-file requirements.lock pyproject.toml
+	$(MAKE) lock-run
+
+lock-run:
+	$(BIN)/python -c '$(RUN_DEPENDENCIES)' | \
+		$(COMPILE) --constraint requirements.lock --output-file requirements.run.lock -
+	$(COMPILE) --constraint requirements.lock --only-build-deps --build-deps-for wheel \
+		--output-file requirements.build.lock pyproject.toml
+
+# make image TRACE=PATH [TARGET=scaler|simulator|runtime] [TAG=NAME] [BUILDER=docker|buildah]
+# A file or a folder; the model is trained on it while the image is built.
+BUILDER ?= $(shell command -v docker >/dev/null && docker info >/dev/null 2>&1 && echo docker || echo buildah)
+TARGET ?= scaler
+TAG ?= $(if $(filter scaler,$(TARGET)),scaler,scaler-$(TARGET))
+# Buildah drops HEALTHCHECK from its own default format.
+BUILD_docker := docker build
+BUILD_buildah := buildah build --format docker --layers
+
+image:
+	@test -e "$(TRACE)" || { echo "make image: TRACE=$(TRACE): give the trace to train on" >&2; exit 2; }
+	$(BUILD_$(notdir $(BUILDER))) $(BUILD_FLAGS) --target $(TARGET) --tag $(TAG) \
+		--build-context trace=$(abspath $(dir $(abspath $(TRACE)))) \
+		--build-arg TRACE=$(notdir $(abspath $(TRACE))) --build-arg TRAIN="$(TRAIN)" .
 
 clean:
 	rm -rf .venv out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

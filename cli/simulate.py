@@ -23,7 +23,7 @@ from simulator.statistics import StatisticsPage
 
 
 def simulate(
-    path: Annotated[Path, typer.Argument(metavar="TRACE")],
+    path: Annotated[Path, typer.Argument(metavar="TRACE", envvar="SCALER_TRACE")],
     scaler: Annotated[str, typer.Option(help="The scaler's HOST:PORT.")] = "127.0.0.1:9001",
     platform_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Where our platform listens.")
