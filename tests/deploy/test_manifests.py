@@ -1,0 +1,159 @@
+"""The manifests: whole, valid against Kubernetes' own schemas, and as safe as they claim."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import typer
+import yaml
+
+from cli.main import app
+from tests.deploy.kustomize import Resource, build, pod_specs
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+BUILT = ("base", "contest", "overlays/dev", "overlays/production")
+KUBERNETES = ("1.29", "1.33", "1.37")
+
+
+def _containers(folder: str) -> list[tuple[Resource, dict[str, Any], dict[str, Any]]]:
+    return [
+        (resource, pod, container)
+        for resource in build(DEPLOY / folder)
+        for pod in pod_specs(resource)
+        for container in pod["containers"]
+    ]
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("folder", BUILT)
+def test_valid_for_kubernetes(folder: str, version: str) -> None:
+    for resource in build(DEPLOY / folder):
+        kubernetes_validate.validate(resource, version, strict=True)
+
+
+def test_a_wrong_field_would_be_seen() -> None:
+    (job,) = build(DEPLOY / "contest")
+    job["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(job, KUBERNETES[-1], strict=True)
+
+
+def test_every_file_is_used() -> None:
+    files = {path for path in DEPLOY.rglob("*.yaml") if "grafana" not in path.parts}
+    named = set()
+    for plan in DEPLOY.rglob("kustomization.yaml"):
+        named.add(plan)
+        for name in yaml.safe_load(plan.read_text()).get("resources", []):
+            named.add((plan.parent / name).resolve())
+    assert {path for path in files if path.resolve() not in named} == set()
+
+
+@pytest.mark.parametrize("folder", BUILT)
+def test_as_kustomize_builds_it(folder: str) -> None:
+    command = next(
+        (
+            words
+            for words in (["kustomize", "build"], ["kubectl", "kustomize"])
+            if shutil.which(words[0])
+        ),
+        None,
+    )
+    if command is None:
+        pytest.skip("neither kustomize nor kubectl is on this machine")
+    run = subprocess.run([*command, DEPLOY / folder], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    theirs = list(yaml.safe_load_all(run.stdout))
+
+    def by_name(resource: Resource) -> tuple[str, str]:
+        return resource["kind"], resource["metadata"]["name"]
+
+    assert sorted(build(DEPLOY / folder), key=by_name) == sorted(theirs, key=by_name)
+
+
+@pytest.mark.parametrize("folder", BUILT)
+def test_pods_are_restricted(folder: str) -> None:
+    for resource, pod, container in _containers(folder):
+        where = f"{folder}: {resource['metadata']['name']}/{container['name']}"
+        assert pod["automountServiceAccountToken"] is False, where
+        assert pod["securityContext"]["runAsNonRoot"] is True, where
+        assert pod["securityContext"]["runAsUser"] == _user_of_the_image(), where
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, where
+        own = container["securityContext"]
+        assert own["allowPrivilegeEscalation"] is False, where
+        assert own["readOnlyRootFilesystem"] is True, where
+        assert own["capabilities"] == {"drop": ["ALL"]}, where
+        for kind in ("requests", "limits"):
+            assert set(container["resources"][kind]) == {"cpu", "memory"}, where
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        assert mounted <= {volume["name"] for volume in pod["volumes"]}, where
+
+
+@pytest.mark.parametrize("folder", BUILT)
+def test_selectors_meet_pods_and_claims_exist(folder: str) -> None:
+    resources = build(DEPLOY / folder)
+    pods = [
+        each["spec"]["template"]["metadata"]["labels"]
+        for each in resources
+        if each["kind"] == "Deployment"
+    ]
+    for each in resources:
+        selector = {
+            "Service": lambda spec: spec["selector"],
+            "PodDisruptionBudget": lambda spec: spec["selector"]["matchLabels"],
+            "Deployment": lambda spec: spec["selector"]["matchLabels"],
+        }.get(each["kind"])
+        if selector is not None:
+            wanted = selector(each["spec"]).items()
+            assert any(wanted <= labels.items() for labels in pods), each["metadata"]["name"]
+    names = {(each["kind"], each["metadata"]["name"]) for each in resources}
+    for resource in resources:
+        for pod in pod_specs(resource):
+            if "serviceAccountName" in pod:
+                assert ("ServiceAccount", pod["serviceAccountName"]) in names
+            for volume in pod["volumes"]:
+                claim = volume.get("persistentVolumeClaim")
+                assert claim is None or ("PersistentVolumeClaim", claim["claimName"]) in names
+
+
+@pytest.mark.parametrize("folder", BUILT)
+def test_arguments_are_the_commands_own(folder: str) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    if folder == "overlays/production" and "retrain" not in commands:
+        pytest.skip("scaler retrain is not in this tree yet")
+    for _, _, container in _containers(folder):
+        name, *options = container["args"]
+        assert name in commands, f"there is no scaler {name}"
+        known = {option for parameter in commands[name].params for option in parameter.opts}
+        assert {each.partition("=")[0] for each in options} <= known, f"scaler {name}"
+
+
+def test_the_image_is_what_the_pods_expect() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert re.search(r'^ENTRYPOINT \["scaler"\]$', dockerfile, re.MULTILINE)
+    check = re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", dockerfile, re.MULTILINE)
+    assert check is not None
+    assert yaml.safe_load(check[1])[:2] == ["scaler", "health"]
+    for word in ("data", "models", "service", "simulator", "training", "cli", "pyproject.toml"):
+        assert f"!{word}" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_every_dependency_of_the_image_is_the_locked_one() -> None:
+    def pinned(name: str) -> set[str]:
+        return set(re.findall(r"^(\S+==\S+) \\$", (ROOT / name).read_text(), re.MULTILINE))
+
+    everything, image = pinned("requirements.lock"), pinned("requirements.run.lock")
+    assert image < everything
+    left_out = ("matplotlib", "jinja2", "distributed", "pytest", "scikit-learn")
+    assert not [each for each in image if each.split("==")[0] in left_out]
+
+
+def _user_of_the_image() -> int:
+    users = re.findall(r"^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    return next(int(user) for user, _ in users if int(user))
