@@ -117,6 +117,11 @@ class Driver:
             if self.scheduler.next_wake_ms < self._timer_ms:
                 self._arm()
             return instance_id
+        if self._observers:
+            starts = sum(isinstance(action, CreateSlot) for action in actions)
+            pool, first = self.scheduler.pools[key], key not in self._metas
+            for observer in self._observers:
+                observer.waits(now_ms, pool, starts, first=first)
         self._metas[key] = meta
         future: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
         self._waiting[token] = future
@@ -196,6 +201,8 @@ class Driver:
             elif isinstance(action, CreateSlot):
                 self._spawn(self._start(action.instance))
             elif isinstance(action, DestroySlot):
+                for observer in self._observers:
+                    observer.slot_released(self._now_ms(), action.instance, action.reason)
                 self._spawn(self._destroy(action.instance, action.reason))
             elif isinstance(action, Refuse):
                 future = self._waiting.get(action.request)  # type: ignore[call-overload]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.policy import Instance
+from models.policy import Instance, Pool
 from service.proto import scaler_pb2 as pb
 
 
@@ -30,6 +30,10 @@ class Observer:
     def assigned(self, served: Served) -> None:
         """A request got its instance."""
 
+    def waits(self, now_ms: float, pool: Pool, starts: int, *, first: bool) -> None:
+        """A request found no idle instance: `starts` were begun for it, already in `pool`, and
+        `first` says that its app was not known before."""
+
     def completed(self, now_ms: float, served: Served, result: pb.Result) -> None:
         """Its Idle came."""
 
@@ -47,6 +51,9 @@ class Observer:
 
     def start_failed(self, now_ms: float, instance: Instance, reason: str) -> None:
         """CreateSlot or Init failed."""
+
+    def slot_released(self, now_ms: float, instance: Instance, reason: str) -> None:
+        """The scheduler gives a slot back: it is no longer used from now on."""
 
     def slot_destroyed(self, now_ms: float, instance: Instance) -> None:
         """The platform took a slot back."""
