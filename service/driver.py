@@ -119,9 +119,9 @@ class Driver:
             return instance_id
         if self._observers:
             starts = sum(isinstance(action, CreateSlot) for action in actions)
-            pool, first = self.scheduler.pools[key], key not in self._metas
+            pool, unknown = self.scheduler.pools[key], key not in self._metas
             for observer in self._observers:
-                observer.waits(now_ms, pool, starts, first=first)
+                observer.waits(now_ms, pool, starts, first=unknown)
         self._metas[key] = meta
         future: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
         self._waiting[token] = future
