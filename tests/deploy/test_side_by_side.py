@@ -73,3 +73,19 @@ def test_health_tells_serving_from_not() -> None:
         scaler.communicate(timeout=30)
     wrong = health("9001")
     assert (wrong.returncode, wrong.stderr) == (2, "scaler: 9001: must be HOST:PORT\n")
+
+
+def test_sigterm_ends_a_command_that_waits(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.parquet"
+    write_trace(trace_of([(0, 0, 20)]), trace)
+    nobody, platform, statistics = free_ports(3)
+    ports = ("--platform-port", platform, "--statistics-port", statistics, "--wait", 60)
+    simulator = start(("simulate", trace, "--scaler", f"127.0.0.1:{nobody}", *ports))
+    while simulator.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", statistics)) == 0:
+                break
+    simulator.terminate()
+    _, problems = simulator.communicate(timeout=30)
+    assert simulator.returncode == 128 + 15
+    assert "Traceback" not in problems
