@@ -94,6 +94,16 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = inf
 
+    @property
+    def now_ms(self) -> Callable[[], float]:
+        """The clock of every time here."""
+        return self._now_ms
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have no instance yet."""
+        return len(self._waiting)
+
     # For the server
 
     async def assign(self, request_id: str, meta: pb.Meta) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grpc
 import grpc.aio
 
 from service.proto import scaler_pb2 as pb
@@ -24,10 +25,24 @@ class PlatformError(Exception):
 class PlatformClient:
     """Talks to the platform at `target` (HOST:PORT); connects when first needed, and again."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        """In the clear without `credentials`."""
         self.target = target
-        self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
-        self._stub = PlatformStub(self._channel)  # type: ignore[no-untyped-call]
+        self._connect(credentials)
+
+    def _connect(self, credentials: grpc.ChannelCredentials | None) -> None:
+        if credentials is None:
+            channel = grpc.aio.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
+        else:
+            channel = grpc.aio.secure_channel(self.target, credentials, options=_CHANNEL_OPTIONS)
+        self._channel = channel
+        self._stub = PlatformStub(channel)  # type: ignore[no-untyped-call]
+
+    async def reconnect(self, credentials: grpc.ChannelCredentials) -> None:
+        """New calls go over a new connection; returns when those on the old one are done."""
+        old = self._channel
+        self._connect(credentials)
+        await old.close(INIT_TIMEOUT_S)
 
     async def create_slot(self, request_id: str, memory_mb: int) -> str:
         """Returns the id of the new slot."""

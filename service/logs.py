@@ -1,0 +1,164 @@
+"""Structured logs on stderr: text or JSON, nothing unescaped, nothing without end.
+
+What callers and the platform send may end up in an argument of a log line. Every argument that is
+not a number is escaped, bounded and, where it is not one plain word, quoted, so that no key and no
+error text can begin a line or a field of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import OrderedDict
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TextIO
+
+import orjson
+
+MAX_VALUE = 256
+"""Characters of one argument."""
+MAX_LINE = 4_096
+MAX_TRACEBACK = 16_384
+BURST = 10
+"""Lines of one kind (one place in the code) in a row, before the others are counted only."""
+REFILL_S = 10.0
+"""After so long one more line of a kind is written."""
+_KINDS = 1_000
+
+
+class LogFormat(StrEnum):
+    """How a line is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least level that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def configure(
+    form: LogFormat = LogFormat.TEXT, level: LogLevel = LogLevel.INFO, stream: TextIO | None = None
+) -> None:
+    """Sends every logger's lines to `stream` (stderr). Replaces what was configured before."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else TextFormatter())
+    handler.addFilter(RateLimit())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def escaped(text: str, limit: int = MAX_VALUE) -> str:
+    """`text` on one line: what does not print is escaped, what is longer than `limit` is cut."""
+    cut = text[:limit]
+    if not cut.isprintable():
+        cut = "".join(
+            each if each.isprintable() else each.encode("unicode_escape").decode() for each in cut
+        )[: 2 * limit]
+    return cut if len(text) <= limit else f"{cut}… ({len(text)} characters)"
+
+
+def value(argument: object) -> object:
+    """An argument as it may stand in a line: numbers as they are, all else escaped and quoted."""
+    if argument is None or isinstance(argument, bool | int | float):
+        return argument
+    text = escaped(str(argument))
+    plain = text and not any(each in ' "=\\' for each in text)
+    return text if plain else '"' + text.replace('"', "'") + '"'
+
+
+def message(record: logging.LogRecord) -> str:
+    """The record's line, its arguments made harmless. Never raises: a log line is not worth it."""
+    arguments = record.args
+    try:
+        if isinstance(arguments, dict):
+            text = str(record.msg) % {name: value(each) for name, each in arguments.items()}
+        elif arguments:
+            text = str(record.msg) % tuple(value(each) for each in arguments)
+        else:
+            text = str(record.msg)
+    except (TypeError, ValueError, KeyError):
+        text = f"{record.msg!s} {arguments!r}"
+    return escaped(text, MAX_LINE)
+
+
+class TextFormatter(logging.Formatter):
+    """`TIME LEVEL LOGGER MESSAGE`; a traceback follows, its lines set in."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{_time(record)} {record.levelname} {record.name} {message(record)}"
+        for traceback in _traceback(self, record):
+            line += f"\n  | {traceback}"
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time, level, logger, message, and `exception` where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": message(record),
+        }
+        traceback = _traceback(self, record)
+        if traceback:
+            fields["exception"] = traceback
+        return orjson.dumps(fields).decode()
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
+    if not record.exc_info:
+        return []
+    text = formatter.formatException(record.exc_info)[-MAX_TRACEBACK:]
+    return [escaped(line, MAX_LINE) for line in text.split("\n")]
+
+
+class RateLimit(logging.Filter):
+    """Lets BURST lines of one kind through, then one every REFILL_S, which says how many it stands
+    for: a platform that is down must not fill the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds: OrderedDict[tuple[str, int, int], _Kind] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        key = (record.pathname, record.lineno, record.levelno)
+        now_s = time.monotonic()
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = _Kind(now_s)
+            if len(self._kinds) > _KINDS:
+                self._kinds.popitem(last=False)
+        kind.left = min(float(BURST), kind.left + (now_s - kind.seen_s) / REFILL_S)
+        kind.seen_s = now_s
+        if kind.left < 1.0:
+            kind.hidden += 1
+            return False
+        kind.left -= 1.0
+        if kind.hidden:
+            record.msg = f"{record.msg} (and {kind.hidden} more like it)"
+            kind.hidden = 0
+        return True
+
+
+class _Kind:
+    """What is left of a kind's burst."""
+
+    __slots__ = ("hidden", "left", "seen_s")
+
+    def __init__(self, now_s: float) -> None:
+        self.left = float(BURST)
+        self.seen_s = now_s
+        self.hidden = 0
