@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +10,14 @@ import uvloop
 
 from cli.console import UserError
 from cli.health import host_and_port
-from models.artifact import ArtifactError, read_artifact
-from models.registry import PolicyError, make_policy
+from models.artifact import ArtifactError
+from models.registry import PolicyError
+from service.logs import LogFormat, LogLevel, configure
 from service.neighbour import stop_when_closed
-from service.server import DRAIN_GRACE_S, PortInUse, serve_until_signal
+from service.page import PageInUse
+from service.server import DRAIN_GRACE_S, Operations, PortInUse, serve_until_signal
+from service.serving_policy import choose_policy
+from service.tls import PlatformTls, ServerTls, TlsError
 
 
 def serve(
@@ -35,17 +38,75 @@ def serve(
         str | None,
         typer.Option(help="Stop when HOST:PORT closes after it was open: the contest's 9000."),
     ] = None,
+    strict_model: Annotated[
+        bool,
+        typer.Option("--strict-model", help="End with exit code 2 where the model is no good."),
+    ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Where /metrics and /healthz are; else nowhere."),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address of /metrics.")] = "127.0.0.1",
+    metrics_apps: Annotated[
+        int, typer.Option(min=0, max=100, help="Apps that the metrics show by key: the busiest.")
+    ] = 0,
+    tls_cert: Annotated[Path | None, typer.Option(help="Our certificate (PEM).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Callers must show a certificate signed by this one.")
+    ] = None,
+    platform_ca: Annotated[
+        Path | None, typer.Option(help="Call the platform over TLS; it must be signed by this one.")
+    ] = None,
+    platform_cert: Annotated[
+        Path | None, typer.Option(help="The certificate to show to the platform.")
+    ] = None,
+    platform_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="How log lines are written.")] = (
+        LogFormat.TEXT
+    ),
+    log_level: Annotated[LogLevel, typer.Option(help="The least that is logged.")] = LogLevel.INFO,
 ) -> None:
     """Serves Assign and Idle until SIGTERM, then drains and gives every slot back.
 
     The platform is called when the first start needs it: it may come up after the scaler.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure(log_format, log_level)
     if until_closed is not None:
         stop_when_closed(*host_and_port(until_closed))
+    operations = Operations(
+        tls=_server_tls(tls_cert, tls_key, tls_client_ca),
+        platform_tls=_platform_tls(platform_ca, platform_cert, platform_key),
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
+        metrics_apps=metrics_apps,
+    )
     try:
-        learned = read_artifact(model) if model is not None else None
-        chosen = make_policy(policy, model=learned, price=price)
-        uvloop.run(serve_until_signal(chosen, platform, f"{host}:{port}", grace_s=drain_s))
-    except (ArtifactError, PolicyError, PortInUse) as error:
+        chosen = choose_policy(policy, model, price, strict=strict_model)
+        uvloop.run(
+            serve_until_signal(
+                chosen, platform, f"{host}:{port}", grace_s=drain_s, operations=operations
+            )
+        )
+    except (ArtifactError, PolicyError, PortInUse, PageInUse, TlsError) as error:
         raise UserError(str(error)) from None
+
+
+def _server_tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:
+    if cert is None and key is None:
+        if client_ca is not None:
+            raise UserError("--tls-client-ca goes with --tls-cert and --tls-key")
+        return None
+    if cert is None or key is None:
+        raise UserError("--tls-cert and --tls-key go together")
+    return ServerTls(cert, key, client_ca)
+
+
+def _platform_tls(ca: Path | None, cert: Path | None, key: Path | None) -> PlatformTls | None:
+    if (cert is None) != (key is None):
+        raise UserError("--platform-cert and --platform-key go together")
+    if ca is None:
+        if cert is not None:
+            raise UserError("--platform-cert goes with --platform-ca")
+        return None
+    return PlatformTls(ca, cert, key)

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from enum import Enum
 from types import MappingProxyType
 
+PARTS = ("model", "platform")
+"""What can have a problem while requests are served all the same."""
+
 
 class Phase(Enum):
     """Where the server is in its life."""

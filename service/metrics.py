@@ -19,10 +19,11 @@ from prometheus_client.core import (
     InfoMetricFamily,
 )
 from prometheus_client.metrics_core import Metric
+from prometheus_client.utils import floatToGoString
 
 from models.policy import Instance, Pool, State
 from service.driver import Driver
-from service.health import Health
+from service.health import PARTS, Health
 from service.logs import escaped
 from service.observer import Observer, Served
 from service.proto import scaler_pb2 as pb
@@ -57,7 +58,9 @@ class Histogram:
         """As one sample set of `family`."""
         total = 0
         buckets: list[tuple[str, float]] = []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+        for bound, count in zip(
+            (*map(floatToGoString, self._bounds), "+Inf"), self._counts, strict=True
+        ):
             total += count
             buckets.append((bound, total))
         family.add_metric(labels, buckets, self._sum)
@@ -359,7 +362,7 @@ class Metrics(Observer):
         degraded = GaugeMetricFamily(
             "scaler_degraded", "1 where a part is not as it should be.", labels=("part",)
         )
-        for part in ("model", "platform"):
+        for part in PARTS:
             degraded.add_metric((part,), float(part in self._health.problems))
         yield degraded
 

@@ -5,25 +5,36 @@ from __future__ import annotations
 import asyncio
 import signal
 import uuid
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health as health_service
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from models.policy import Policy
 from service.driver import Driver, Refused, UnknownApp, UnknownInstance, log
+from service.health import PARTS, Health, Phase
+from service.metrics import Metrics
 from service.observer import Observer
+from service.page import Page
 from service.platform_client import PlatformClient
 from service.proto import scaler_pb2 as pb
 from service.proto import scaler_pb2_grpc
 from service.scheduler import Scheduler
+from service.serving_policy import Chosen
+from service.tls import PlatformTls, ServerTls
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Scaler"].full_name
 MAX_MESSAGE_BYTES = 1 << 20
 DRAIN_GRACE_S = 20.0
+TLS_POLL_S = 5.0
+"""How often the files of the platform's TLS are looked at; the server's are at every handshake."""
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -91,17 +102,29 @@ class ScalerServer:
         address: str,
         *,
         observers: Sequence[Observer] = (),
+        health: Health | None = None,
+        tls: ServerTls | None = None,
+        platform_tls: PlatformTls | None = None,
     ) -> None:
-        """`address` is HOST:PORT; port 0 lets the system choose (see `port` after `start`)."""
+        """`address` is HOST:PORT; port 0 lets the system choose (see `port` after `start`).
+
+        In the clear without `tls`, and toward the platform without `platform_tls`. Raises TlsError.
+        """
+        self.health = health or Health()
+        self._tls = tls
+        self._platform_tls = platform_tls
+        self._tasks: set[asyncio.Task[None]] = set()
         # Ids must differ from those of an earlier run, of which the platform may still have some.
-        self._platform = PlatformClient(platform_target)
+        self._platform = PlatformClient(
+            platform_target, None if platform_tls is None else platform_tls.credentials()
+        )
         self.driver = Driver(
             Scheduler(policy, id_prefix=f"{uuid.uuid4().hex[:8]}-"),
             self._platform,
             observers=observers,
         )
         self._address = address
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._checks = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),
@@ -111,45 +134,113 @@ class ScalerServer:
         self.port = 0
 
     async def start(self) -> None:
-        """Listens. Raises PortInUse."""
+        """Listens. Raises PortInUse, TlsError."""
         server = self._server
         scaler_pb2_grpc.add_ScalerServicer_to_server(ScalerServicer(self.driver), server)  # type: ignore[no-untyped-call]
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        health_pb2_grpc.add_HealthServicer_to_server(self._checks, server)
+        names = (SERVICE, health_service.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         try:
-            self.port = server.add_insecure_port(self._address)
+            if self._tls is None:
+                self.port = server.add_insecure_port(self._address)
+            else:
+                self.port = server.add_secure_port(self._address, self._tls.credentials())
         except RuntimeError:
             self.port = 0
         if self.port == 0:
             raise PortInUse(f"{self._address}: cannot listen there; is the port in use?")
         await server.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self.health.on_change(lambda: self._spawn(self._publish_health()))
+        self.health.enter(Phase.READY)
+        await self._publish_health()
+        if self._platform_tls is not None:
+            self._spawn(self._follow_platform_tls(self._platform_tls))
 
     async def stop(self, grace_s: float = DRAIN_GRACE_S) -> None:
         """Drains: no new work, running requests finish, every slot is given back."""
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.health.enter(Phase.DRAINING)
+        await self._publish_health()
         await self.driver.drain(grace_s)
         await self._server.stop(1.0)
+        for task in list(self._tasks):
+            task.cancel()
         await self._platform.close()
 
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", SERVICE):
-            await self._health.set(name, status)
+    async def _publish_health(self) -> None:
+        """A part with a problem says so under a name of its own: the service as a whole serves."""
+        wells = {"": True, SERVICE: True}
+        wells |= {f"{SERVICE}/{part}": part not in self.health.problems for part in PARTS}
+        for name, well in wells.items():
+            await self._checks.set(name, SERVING if well and self.health.serves else NOT_SERVING)
+
+    async def _follow_platform_tls(self, tls: PlatformTls) -> None:
+        while True:
+            await asyncio.sleep(TLS_POLL_S)
+            credentials = tls.changed()
+            if credentials is not None:
+                self._spawn(self._platform.reconnect(credentials))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What the operator sees and how calls are secured: TLS both ways, metrics, traces."""
+
+    tls: ServerTls | None = None
+    platform_tls: PlatformTls | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    """None serves no metrics and no /healthz; 0 lets the system choose."""
+    metrics_apps: int = 0
+    """How many apps the metrics show by key."""
 
 
 async def serve_until_signal(
-    policy: Policy, platform_target: str, address: str, *, grace_s: float = DRAIN_GRACE_S
+    chosen: Chosen,
+    platform_target: str,
+    address: str,
+    *,
+    grace_s: float = DRAIN_GRACE_S,
+    operations: Operations | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. Raises PortInUse."""
-    server = ScalerServer(policy, platform_target, address)  # belongs to the loop it is made in
-    await server.start()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    log.info("serving on port %d", server.port)
-    await stop.wait()
-    log.info("draining")
-    await server.stop(grace_s)
-    log.info("stopped")
+    """Serves until SIGTERM or SIGINT, then drains. Raises PortInUse, PageInUse, TlsError."""
+    operations = operations or Operations()
+    health = Health()
+    health.set_problem("model", chosen.problem)
+    metrics = Metrics(health, top_apps=operations.metrics_apps)
+    metrics.set_model(chosen.about)
+    with_page = operations.metrics_port is not None
+    server = ScalerServer(  # belongs to the loop it is made in
+        chosen.policy,
+        platform_target,
+        address,
+        observers=(metrics,) if with_page else (),
+        health=health,
+        tls=operations.tls,
+        platform_tls=operations.platform_tls,
+    )
+    metrics.watch(server.driver)
+    page = None
+    if operations.metrics_port is not None:
+        page = Page(metrics, health, operations.metrics_host, operations.metrics_port)
+        log.info("metrics and health on port %d", page.port)
+    try:
+        await server.start()
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        if chosen.problem is not None:
+            log.error("DEGRADED: served by the built-in policy: %s", chosen.problem)
+        log.info("serving on port %d", server.port)
+        await stop.wait()
+        log.info("draining")
+        await server.stop(grace_s)
+        log.info("stopped")
+    finally:
+        if page is not None:
+            page.close()

@@ -1,0 +1,73 @@
+"""The policy to serve with: the one asked for, or a built-in one where its model is no good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.artifact import ArtifactError, read_artifact, read_manifest
+from models.learned import Model
+from models.policy import Policy
+from models.registry import make_policy
+
+LEARNED = "learned"
+BUILT_IN = "built-in"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What will serve. `problem` says why it is not what was asked for; None if it is."""
+
+    policy: Policy
+    about: Mapping[str, str]
+    """For people and metrics: policy, version, created, trained_on."""
+    problem: str | None = None
+
+
+def choose_policy(
+    name: str, folder: Path | None = None, price: float | None = None, *, strict: bool = False
+) -> Chosen:
+    """The policy `name`, with the model in `folder` if it learns.
+
+    A model that is missing or bad does not keep requests from being served: the learned policy then
+    starts from its built-in prior and learns from what it sees. With `strict` it raises
+    ArtifactError instead. Raises PolicyError for a policy or a price that there is not.
+    """
+    if name != LEARNED:
+        return Chosen(make_policy(name, price=price), _about(name))
+    built_in = make_policy(name, model=Model(), price=price)
+    try:
+        if folder is None:
+            raise ArtifactError("no model is named: train one, name it with --model")
+        policy = make_policy(name, model=read_artifact(folder), price=price)
+        manifest = read_manifest(folder)
+    except ArtifactError as error:
+        problem = str(error)
+    except Exception as error:  # whatever is wrong with a model, requests must be served
+        problem = f"{folder}: is no model that can be used ({type(error).__name__}: {error})"
+    else:
+        trained_on = manifest.get("trained_on")
+        return Chosen(
+            policy,
+            _about(
+                name,
+                version=str(manifest["sha256"])[:12],
+                created=str(manifest.get("created", "")),
+                trained_on=str(trained_on.get("name", "")) if isinstance(trained_on, dict) else "",
+            ),
+        )
+    if strict:
+        raise ArtifactError(problem)
+    return Chosen(built_in, _about(name), problem)
+
+
+def _about(
+    policy: str, version: str = BUILT_IN, created: str = "", trained_on: str = ""
+) -> dict[str, str]:
+    return {
+        "policy": policy,
+        "version": version,
+        "created": created,
+        "trained_on": trained_on,
+    }
