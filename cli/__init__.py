@@ -2,6 +2,6 @@
 
 import os
 
-# gRPC's own lines, written past our log: a failed handshake of any caller's is one each. It reads
-# this when it is imported.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# gRPC's own lines go past our log: one for each failed handshake of any caller, one beside ours for
+# a port in use. It reads this when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
