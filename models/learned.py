@@ -40,6 +40,8 @@ MAX_PLACES = 24
 SURE_SHARE = 0.005
 SURE_MS = 500.0
 """An instance is kept at least SURE_SHARE of the time whose cost equals a miss: not worth a plan."""
+WORTH_GAPS = 2.0
+"""An instance started for a request that waits counts as there for that many idle times to come."""
 REPLAN_GAPS = 16
 REPLAN_SHARE = 0.1
 """A place is planned anew when its idle times are this share more than they were, or so many."""
@@ -161,6 +163,7 @@ class _Place:
         "replan_at",
         "seen",
         "taken_ms",
+        "turn",
     )
 
     def __init__(self) -> None:
@@ -180,6 +183,7 @@ class _Place:
         self.clock = 0
         """The clock of the lowest cost."""
         self.replan_at = 0
+        self.turn = 0
 
     def add_gap(self, left_ms: float, gap_ms: float) -> None:
         if len(self.gaps) < MEMORY_GAPS:
@@ -360,8 +364,8 @@ class _LearnedApp(AppPolicy):
         return now_ms
 
     def _missing(self, now_ms: float, pool: Pool) -> int:
-        """How many instances to start for the requests that wait: those that a start will serve
-        sooner, by more than it costs, than an instance that is busy now."""
+        """How many instances to start for the requests that wait: those whose start pays by what it
+        spares them of waiting for a busy one, and the next requests of their place after them."""
         start_ms = pool.start_ms
         demand = pool.busy + len(pool.waiting)
         starts = 0
@@ -371,6 +375,8 @@ class _LearnedApp(AppPolicy):
                 continue
             place = self._place(number)
             saved_ms = place.excess_ms if place.covered_ms >= 0.0 else start_ms
+            if saved_ms <= self._hold_cost * start_ms:
+                saved_ms += WORTH_GAPS * self._plan(number, pool).worth_ms
             # Waiting for as long as a start would have taken says the place is in use for long.
             give_up_ms = place.taken_ms + start_ms
             if saved_ms > self._hold_cost * start_ms or now_ms >= give_up_ms:
@@ -389,12 +395,20 @@ class _LearnedApp(AppPolicy):
 
     def _plan(self, number: int, pool: Pool) -> Plan:
         place = self._place(number)
-        if not place.plans or place.seen >= place.replan_at:
-            wait_gaps = min(REPLAN_GAPS, int(REPLAN_SHARE * place.seen))
-            place.replan_at = place.seen + max(wait_gaps, 1)
+        if not place.plans:
             place.plans = [
                 self._plan_on(period_ms, number, place, pool.start_ms) for period_ms in PERIODS_MS
             ]
+            place.replan_at = place.seen + 1
+        elif place.seen >= place.replan_at:
+            # One clock at a time, so that no request waits for all plans.
+            clock = place.turn
+            place.plans[clock] = self._plan_on(PERIODS_MS[clock], number, place, pool.start_ms)
+            place.turn = (clock + 1) % len(PERIODS_MS)
+            wait_gaps = 1
+            if place.turn == 0:
+                wait_gaps = min(REPLAN_GAPS, int(REPLAN_SHARE * place.seen)) - 2
+            place.replan_at = place.seen + max(wait_gaps, 1)
         return place.plans[place.clock]
 
     def _plan_on(self, period_ms: float, number: int, place: _Place, start_ms: float) -> Plan:

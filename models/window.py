@@ -11,7 +11,9 @@ ATC 2020, section 4.2.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from math import inf, sqrt
 
 import numpy as np
@@ -30,62 +32,45 @@ DRIFT_SHARE = 0.02
 drifts with its length; the time on a clock does not."""
 LONE_SHARE = 0.3
 """The stretch of a single sample, as a share of itself: one gap says little about the next."""
-_OFFSETS = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
-_STEPS_PER_E = 16.0
+_OFFSETS = np.linspace(-1.0, 1.0, 5)
+_STEPS_PER_E = 12.0
 """Decisions are taken at ages at most this many to a factor of e apart, and at every hole."""
 
 
 class Plan:
-    """What to do with an instance by its age since the last use, in ms."""
+    """What to do with an instance by its age since the last use, in ms: stretches of age in which
+    one that is there is kept, and ages at which one is started if none is there."""
 
-    __slots__ = (
-        "_first",
-        "_held_to",
-        "_hole_cost",
-        "_kept",
-        "_last",
-        "_missed",
-        "_opening",
-        "_restarted",
-        "_start_ms",
-    )
+    __slots__ = ("_from", "_start_ms", "_starts", "_to", "worth_ms")
 
-    def __init__(self, start_ms: float) -> None:
+    def __init__(
+        self,
+        start_ms: float,
+        keep_from_ms: Sequence[float] = (),
+        keep_to_ms: Sequence[float] = (),
+        starts_ms: Sequence[float] = (),
+        worth_ms: float = 0.0,
+    ) -> None:
+        """The stretches apart from each other; all in order of age."""
         self._start_ms = start_ms
-        # One entry a step, in order of age. Costs are from the step on, for all still unused.
-        self._first: list[float] = []
-        self._last: list[float] = []
-        self._opening: list[float] = []
-        """From which age on the step's first point may come: an instance is wanted by then."""
-        self._hole_cost: list[float] = []
-        """Of a ms in the hole before the step, with an instance there."""
-        self._kept: list[float] = []
-        """From the step's first age, with an instance there."""
-        self._missed: list[float] = []
-        """Without one."""
-        self._restarted: list[float] = []
-        """With one started for it; inf where that does not pay."""
-        self._held_to: list[float] = []
-        """The age until which one that is there at the step's first age is kept."""
+        self.worth_ms = worth_ms
+        """What an instance that is there at age 0 saves over one that is not, by the next use."""
+        # Arrays, because an app may have a hundred plans.
+        self._from = array("d", keep_from_ms)
+        self._to = array("d", keep_to_ms)
+        self._starts = array("d", starts_ms)
 
     def hold_until_ms(self, age_ms: float) -> float:
         """Up to which age to keep an instance that is there at `age_ms`; `age_ms` is let go now."""
-        step = bisect_left(self._last, age_ms)
-        if step == len(self._last):
-            return age_ms
-        hole_ms = max(self._first[step] - age_ms, 0.0)
-        without = self._missed[step]
-        if self._opening[step] - age_ms > self._start_ms:
-            without = min(without, self._restarted[step])
-        kept = self._hole_cost[step] * hole_ms + self._kept[step]
-        return max(age_ms, self._held_to[step]) if kept <= without else age_ms
+        stretch = bisect_left(self._to, age_ms)
+        if stretch < len(self._to) and self._from[stretch] <= age_ms:
+            return self._to[stretch]
+        return age_ms
 
     def prewarm_ms(self, age_ms: float) -> float:
         """At which later age to start one if none is there; inf is never."""
-        for step in range(bisect_left(self._last, age_ms), len(self._last)):
-            if self._restarted[step] < inf and self._opening[step] - self._start_ms > age_ms:
-                return self._opening[step] - self._start_ms
-        return inf
+        start = bisect_right(self._starts, age_ms)
+        return self._starts[start] if start < len(self._starts) else inf
 
     def cost_of(
         self, gap_ms: float, past_ms: float, sure_ms: float, hold_cost: float, miss_cost: float
@@ -159,7 +144,7 @@ def plan(
     """
     if not len(ages_ms):
         return NEVER
-    order = ages_ms.argsort()
+    order = ages_ms.argsort(kind="stable")  # nearly in order: faster
     age = np.maximum(ages_ms[order], 0.0)
     weight = weights[order]
     reach = reaches_ms[order]
@@ -188,44 +173,49 @@ def plan(
     room = np.full(len(begin), inf)  # for a start, before the step opens
     room[1:] = opening[1:] - first[:-1]
     to_start[room <= start_ms] = inf
-    result = Plan(start_ms)
-    result._first, result._last = first.tolist(), last.tolist()
-    result._opening = opening.tolist()
-    result._hole_cost = hole_cost.tolist()
-    kept_costs, missed_costs, restarted_costs, held_tos = [], [], [], []
+    keep_from: list[float] = []  # backwards, as the steps are gone through
+    keep_to: list[float] = []
+    starts: list[float] = []
     there = gone = 0.0
-    held_to = -1.0  # where the run of held steps that begins with the next one ends
-    for inside_cost, miss, start, through, fits, last_ms in zip(
+    held = False  # the step after this one, from the end of this one on
+    for inside_cost, miss, start, through, fits, hole, before_ms, open_ms, first_ms, last_ms in zip(
         inside[::-1].tolist(),
         (mass * miss_cost)[::-1].tolist(),
         to_start[::-1].tolist(),
         to_first[::-1].tolist(),
         (holes > start_ms)[::-1].tolist(),
+        hole_cost[::-1].tolist(),
+        before[::-1].tolist(),
+        opening[::-1].tolist(),
+        first[::-1].tolist(),
         last[::-1].tolist(),
         strict=True,
     ):
         kept = inside_cost + there
         missed = miss + gone
-        if last_ms > held_to:
-            held_to = last_ms
-        kept_costs.append(kept)
-        missed_costs.append(missed)
-        held_tos.append(held_to)
         # Gone since an earlier step, a start fits before this one; let go only now, it must fit
         # into the hole.
-        let_go = gone = missed
         restarted = start + kept
-        if restarted < missed:
-            restarted_costs.append(restarted)
-            gone = restarted
-            if fits:
-                let_go = restarted
-        else:
-            restarted_costs.append(inf)
+        restarts = restarted < missed
+        gone = restarted if restarts else missed
         there = through + kept
+        let_go = restarted if restarts and fits else missed
+        if kept <= missed:
+            if not held:
+                keep_from.append(0.0)
+                keep_to.append(last_ms)
+            held = there <= let_go
+            if held:
+                keep_from[-1] = before_ms
+            elif restarts:
+                keep_from[-1] = open_ms - start_ms
+            else:
+                keep_from[-1] = max(before_ms, first_ms - (missed - kept) / hole)
+        else:
+            held = False
+        if restarts:
+            starts.append(open_ms - start_ms)
         if there > let_go:
             there = let_go
-            held_to = -1.0
-    result._kept, result._missed = kept_costs[::-1], missed_costs[::-1]
-    result._restarted, result._held_to = restarted_costs[::-1], held_tos[::-1]
-    return result
+    worth_ms = max(0.0, gone - there) / float(alive[0])
+    return Plan(start_ms, keep_from[::-1], keep_to[::-1], starts[::-1], worth_ms)
