@@ -9,6 +9,8 @@ a file without it is read too, so that any tool can make one.
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ import polars as pl
 from data.trace import App, Trace, TraceError
 
 VERSION = 1
-_METADATA_KEY = "scaler.trace"
+METADATA_KEY = "scaler.trace"
+SERVED = ("kept", "bad")
+"""Outcomes of a recording's requests that were executed; the others are no part of a trace."""
 _APP_COLUMNS = ["app", "runtime", "memory_mb", "timeout_s", "init_ms"]
 SCHEMA: dict[str, type[pl.DataType]] = {
     "arrival_ms": pl.Int64,
@@ -35,24 +39,39 @@ SCHEMA: dict[str, type[pl.DataType]] = {
 
 def read_parquet(path: Path) -> Trace:
     """Reads a file, or every `*.parquet` in a folder; a torn file in a folder is left out, noted."""
-    abouts: list[dict[str, Any]] = []
-    notes: list[str] = []
-    if path.is_dir():
-        tables = []
-        for file in sorted(path.glob("*.parquet")):
-            try:
-                part, about = _read_file(file)
-            except TraceError as error:
-                notes.append(f"left out: {error}")
-            else:
-                tables.append(part)
-                abouts.append(about)
-        if not tables:
-            raise TraceError(f"{path}: no readable *.parquet file here; {notes[0]}")
-        table = pl.concat(tables)
-    else:
+    if not path.is_dir():
         table, about = _read_file(path)
-        abouts.append(about)
+        return to_trace(path, [table], [about], [])
+    tables, abouts, notes = read_whole(sorted(path.glob("*.parquet")))
+    return to_trace(path, tables, abouts, notes)
+
+
+def read_whole(
+    files: Sequence[Path],
+) -> tuple[list[pl.DataFrame], list[dict[str, Any]], list[str]]:
+    """Tables and metadata of the files that are whole; a note for each that is not."""
+    tables, abouts, notes = [], [], []
+    for file in files:
+        try:
+            part, about = _read_file(file)
+        except TraceError as error:
+            notes.append(f"left out: {error}")
+        else:
+            tables.append(part)
+            abouts.append(about)
+    return tables, abouts, notes
+
+
+def to_trace(
+    path: Path,
+    tables: Sequence[pl.DataFrame],
+    abouts: Sequence[dict[str, Any]],
+    notes: Sequence[str],
+) -> Trace:
+    """Tables with the columns of SCHEMA as one trace. TraceError where they hold no request."""
+    if not tables:
+        raise TraceError(f"{path}: no readable *.parquet file here; {notes[0]}")
+    table = pl.concat(tables)
     notes = [*dict.fromkeys(note for about in abouts for note in about.get("notes", [])), *notes]
     if table.is_empty():
         raise TraceError(f"{path}: no requests in it")
@@ -105,7 +124,7 @@ def write_parquet(trace: Trace, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         table.select(list(SCHEMA)).write_parquet(
-            partial, metadata={_METADATA_KEY: json.dumps(about)}
+            partial, metadata={METADATA_KEY: json.dumps(about)}
         )
         partial.rename(path)
     finally:
@@ -114,7 +133,7 @@ def write_parquet(trace: Trace, path: Path) -> None:
 
 def _read_file(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
     try:
-        about = json.loads(pl.read_parquet_metadata(file).get(_METADATA_KEY, "{}"))
+        about = json.loads(pl.read_parquet_metadata(file).get(METADATA_KEY, "{}"))
         if about.get("version", VERSION) != VERSION:
             raise TraceError(
                 f"{file}: format version {about['version']}, this program reads {VERSION};"
@@ -122,8 +141,10 @@ def _read_file(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
             )
         table = pl.read_parquet(file, glob=False)
         about["idle_apps"] = [App(**app) for app in about.get("idle_apps", [])]
+        if "crc32" in about and about["crc32"] != checksum(table):
+            raise TraceError(f"{file}: its values are not those that were written")
     except (AttributeError, TypeError):
-        raise TraceError(f"{file}: metadata `{_METADATA_KEY}` is not what was written") from None
+        raise TraceError(f"{file}: metadata `{METADATA_KEY}` is not what was written") from None
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise TraceError(f"{file}: not a whole Parquet file ({reason})") from None
@@ -142,7 +163,22 @@ def _read_file(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
             if bad.any():
                 row = int(bad.arg_max() or 0)
                 raise TraceError(f"{file}: column `{name}`, row {row + 1}: {column[row]} cannot be")
+    if "outcome" in table.columns:
+        table = table.filter(pl.col("outcome").is_in(SERVED))
     try:
         return table.select([pl.col(name).cast(kind) for name, kind in SCHEMA.items()]), about
     except pl.exceptions.PolarsError as error:
         raise TraceError(f"{file}: {str(error).splitlines()[0]}") from None
+
+
+def checksum(table: pl.DataFrame) -> int:
+    """CRC-32 of a table's values in the columns of SCHEMA. Parquet's own is not looked at."""
+    crc = 0
+    for name, kind in SCHEMA.items():
+        column = table[name]
+        if kind is pl.String:
+            names = column.unique(maintain_order=True)
+            crc = zlib.crc32("\n".join(names.to_list()).encode(), crc)
+            column = column.cast(pl.Enum(names)).to_physical()
+        crc = zlib.crc32(column.cast(pl.Int64).to_numpy().tobytes(), crc)
+    return crc

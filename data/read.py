@@ -9,6 +9,7 @@ from polars.exceptions import PolarsError
 from data.azure import is_azure_2019, is_azure_2021, read_azure_2019, read_azure_2021
 from data.columnar import read_parquet, write_parquet
 from data.contest import is_contest, read_contest, write_contest
+from data.recording import is_recording, read_recording
 from data.trace import Trace, TraceError
 
 _NOT_WRITTEN = (".gz", ".tgz", ".tar", ".zip", ".csv", ".txt", ".json", ".jsonl", ".ndjson")
@@ -26,6 +27,8 @@ def read_trace(path: str | Path, *, set_name: str | None = None, seed: int = 0) 
             raise TraceError(f"{path}: there is no such file or folder")
         if path.is_file() and path.stat().st_size == 0:
             raise TraceError(f"{path}: empty")
+        if is_recording(path):
+            return read_recording(path)
         if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
             return read_parquet(path)
         if is_azure_2019(path):
@@ -40,7 +43,7 @@ def read_trace(path: str | Path, *, set_name: str | None = None, seed: int = 0) 
         raise TraceError(f"{path}: {error.strerror or error}") from None
     raise TraceError(
         f"{path}: no known trace: a contest folder or .tar.gz, Azure Functions 2019 (folder) or"
-        " 2021 (CSV), or our own .parquet is wanted"
+        " 2021 (CSV), our own .parquet or what the service recorded is wanted"
     )
 
 

@@ -1,0 +1,137 @@
+"""What the service records: Parquet segments, and the journal of the one that is still open.
+
+    20261123T130000.000-1a2b3c4d.parquet    a closed segment, whole and on the disk
+    20261123T131500.000-1a2b3c4d.journal    the open one: a JSON object of columns a line
+
+A segment has the columns of `data.columnar` and more, so it is a trace to every reader; its metadata
+holds a checksum of its values. A line of a journal counts once its end is written: what a crash tore
+is left out. A segment appears under its name before its journal goes: where both are there, the
+segment counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from data.columnar import METADATA_KEY, SCHEMA, SERVED, VERSION, checksum, read_whole, to_trace
+from data.trace import Trace, TraceError
+
+SEGMENT = ".parquet"
+JOURNAL = ".journal"
+NAME = re.compile(r"(\d{8}T\d{6}\.\d{3})-[0-9a-f]{8}")
+"""A segment's name without its ending: when it was begun (UTC), and a random part."""
+COLUMNS: dict[str, type[pl.DataType]] = SCHEMA | {
+    "wait_ms": pl.Float64,
+    "cold": pl.Boolean,
+    "outcome": pl.String,
+    "result_code": pl.Int64,
+    "create_ms": pl.Int64,
+}
+"""`status_code` is 2xx exactly where the instance was kept, `result_code` is what Idle said;
+`init_ms` and `create_ms` are what the app's starts were seen to take of late; `outcome` is `kept` or
+`bad` (the instance, after an execution), `refused` or `gone` (no execution)."""
+
+
+def is_recording(path: Path) -> bool:
+    """Whether `path` is a folder that a service recorded, or records, into."""
+    return path.is_dir() and any(
+        file.suffix in (SEGMENT, JOURNAL) and NAME.fullmatch(file.stem) for file in path.iterdir()
+    )
+
+
+def read_recording(folder: Path, since_ms: float | None = None) -> Trace:
+    """Every request with an execution, the open segment's too; those before `since_ms` not.
+
+    A torn segment or line is left out, and noted. Raises TraceError where nothing is left.
+    """
+    notes: list[str] = []
+    tables: list[pl.DataFrame] = []
+    # Journals first: one that is closed meanwhile is then found as a segment.
+    for journal in sorted(folder.glob(f"*{JOURNAL}")):
+        try:
+            table, torn = read_journal(journal)
+        except FileNotFoundError:
+            continue
+        if journal.with_suffix(SEGMENT).exists():
+            continue
+        if torn:
+            notes.append(f"left out: {journal}: {torn} torn lines")
+        tables.append(table.filter(pl.col("outcome").is_in(SERVED)).select(list(SCHEMA)))
+    whole, abouts, more = read_whole(sorted(folder.glob(f"*{SEGMENT}")))
+    tables += whole
+    if since_ms is not None:
+        tables = [table.filter(pl.col("arrival_ms") >= since_ms) for table in tables]
+    return to_trace(folder, tables, abouts, [*notes, *more])
+
+
+def observed_create_ms(folder: Path) -> float | None:
+    """What CreateSlot was seen to take, as the median of the newest segment that says."""
+    for file in sorted(folder.glob(f"*{SEGMENT}"), reverse=True):
+        try:
+            column = pl.read_parquet(file, columns=["create_ms"], glob=False)["create_ms"]
+        except (pl.exceptions.PolarsError, OSError):
+            continue
+        median = column.filter(column > 0).median()
+        if isinstance(median, int | float):
+            return float(median)
+    return None
+
+
+def table_of(columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
+    """Columns of equal length as a table. Raises TraceError where they are not COLUMNS."""
+    try:
+        return pl.DataFrame(
+            {name: columns[name] for name in COLUMNS}, schema=dict(COLUMNS), strict=True
+        )
+    except (KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        raise TraceError(f"not the columns of a recording ({error})") from None
+
+
+def journal_line(columns: Mapping[str, Sequence[Any]]) -> bytes:
+    """Columns as a line of a journal."""
+    return orjson.dumps(columns, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def read_journal(path: Path) -> tuple[pl.DataFrame, int]:
+    """What a journal holds, and how many of its lines are torn. Raises OSError."""
+    tables = [pl.DataFrame(schema=dict(COLUMNS))]
+    torn = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            tables.append(table_of(orjson.loads(line)))
+        except (orjson.JSONDecodeError, TraceError):
+            torn += 1
+    return pl.concat(tables), torn
+
+
+def write_segment(table: pl.DataFrame, path: Path) -> None:
+    """Writes a segment that is on the disk, whole, when this returns. Raises OSError if it is not."""
+    about = {"version": VERSION, "crc32": checksum(table)}
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        try:
+            table.write_parquet(partial, metadata={METADATA_KEY: json.dumps(about)})
+        except pl.exceptions.PolarsError as error:
+            raise OSError(str(error).splitlines()[0]) from None
+        sync(partial)
+        partial.rename(path)
+        sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Brings a file, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
