@@ -1,0 +1,99 @@
+"""A model that is missing or bad: requests are served all the same, and nobody can miss why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from models.artifact import ArtifactError, write_artifact
+from models.learned import Learned, Model
+from models.registry import PolicyError
+from service.serving_policy import BUILT_IN, choose_policy
+from tests.service.running import get, scaler
+from tests.service.test_health import MODEL
+
+ABOUT: dict[str, Any] = {"created": "2026-01-01T00:00:00+00:00", "trained_on": {"name": "by-hand"}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_artifact(tmp_path / "model", Model(price_s_per_gb_s=0.07), ABOUT)
+    return tmp_path / "model"
+
+
+def test_a_good_model(folder: Path) -> None:
+    chosen = choose_policy("learned", folder, strict=True)
+    assert chosen.problem is None
+    assert isinstance(chosen.policy, Learned)
+    assert chosen.policy.price == 0.07
+    assert chosen.about["trained_on"] == "by-hand"
+    assert chosen.about["version"] != BUILT_IN
+
+
+@pytest.mark.parametrize("damage", ["gone", "altered", "cut", "another version", "no manifest"])
+def test_a_bad_model_degrades(folder: Path, damage: str) -> None:
+    array = folder / "gaps_ms.npy"
+    manifest = folder / "manifest.json"
+    if damage == "gone":
+        folder.rename(folder.with_name("elsewhere"))
+    elif damage == "altered":
+        content = bytearray(array.read_bytes())
+        content[0] ^= 1
+        array.write_bytes(content)
+    elif damage == "cut":
+        array.write_bytes(array.read_bytes()[:-1])
+    elif damage == "another version":
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format_version": 99}))
+    else:
+        manifest.write_text("[]")
+    chosen = choose_policy("learned", folder)
+    assert isinstance(chosen.policy, Learned)
+    assert chosen.problem is not None
+    assert str(folder) in chosen.problem
+    assert "\n" not in chosen.problem
+    assert chosen.about["version"] == BUILT_IN
+    with pytest.raises(ArtifactError, match="model"):
+        choose_policy("learned", folder, strict=True)
+
+
+def test_a_model_with_a_price_that_cannot_be(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "model", Model(price_s_per_gb_s=-1.0), ABOUT)
+    chosen = choose_policy("learned", tmp_path / "model")
+    assert chosen.problem is not None
+    assert "price" in chosen.problem
+
+
+def test_what_the_operator_got_wrong_is_still_refused(folder: Path) -> None:
+    with pytest.raises(PolicyError, match="price"):
+        choose_policy("learned", folder, price=-1.0)
+    with pytest.raises(PolicyError, match="known are"):
+        choose_policy("none-such", folder)
+
+
+def test_a_degraded_scaler_serves_and_says_so_everywhere(tmp_path: Path) -> None:
+    missing = tmp_path / 'mo"del'
+    with scaler("--model", missing, "--metrics-port", 0, "--log-format", "json") as process:
+        line = json.loads(process.until("DEGRADED").string)
+        assert line["level"] == "error"
+        assert "there is no such model folder" in line["message"]
+        port = json.loads(process.until("serving on port").string)["message"].split()[-1]
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            names = health_pb2.HealthCheckResponse.ServingStatus
+            said = {
+                name: names.Name(stub.Check(health_pb2.HealthCheckRequest(service=name)).status)
+                for name in ("", MODEL)
+            }
+        assert said == {"": "SERVING", MODEL: "NOT_SERVING"}
+        status, body = get(f"{process.page}/healthz")
+        assert status == 200
+        assert json.loads(body)["status"] == "degraded"
+        _, text = get(f"{process.page}/metrics")
+        assert 'scaler_degraded{part="model"} 1.0' in text
+        assert 'version="built-in"' in text
+        assert process.terminate() == 0

@@ -1,0 +1,101 @@
+"""Ready, degraded and draining, told apart over gRPC and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import service.page
+from service.health import Health, Phase
+from service.metrics import Metrics
+from service.page import Page
+from service.server import SERVICE
+from tests.service.running import get, scaler, served
+
+MODEL = f"{SERVICE}/model"
+
+
+async def checks(port: int) -> dict[str, str]:
+    names = health_pb2.HealthCheckResponse.ServingStatus
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        return {
+            name: names.Name((await stub.Check(health_pb2.HealthCheckRequest(service=name))).status)
+            for name in ("", SERVICE, MODEL)
+        }
+
+
+def test_the_phases() -> None:
+    health = Health()
+    told: list[str] = []
+    health.on_change(lambda: told.append(health.status))
+    health.set_problem("model", "it is bad")
+    assert not health.serves
+    health.enter(Phase.READY)
+    assert health.serves
+    health.set_problem("model", None)
+    health.enter(Phase.DRAINING)
+    assert not health.serves
+    assert told == ["starting", "starting", "degraded", "ready", "draining"]
+
+
+def test_grpc_and_http_agree() -> None:
+    async def page_says(page: Page) -> tuple[int, dict[str, object]]:
+        status, body = await asyncio.to_thread(get, f"http://127.0.0.1:{page.port}/healthz")
+        return status, json.loads(body)
+
+    async def run() -> None:
+        health = Health()
+        page = Page(Metrics(health), health, "127.0.0.1", 0)
+        assert await page_says(page) == (503, {"status": "starting", "problems": {}})
+        async with served(health=health) as here:
+            port = here.server.port
+            well = {"": "SERVING", SERVICE: "SERVING", MODEL: "SERVING"}
+            assert await checks(port) == well
+            assert await page_says(page) == (200, {"status": "ready", "problems": {}})
+            health.set_problem("model", "it is bad")
+            await asyncio.sleep(0)
+            assert await checks(port) == well | {MODEL: "NOT_SERVING"}
+            problems = {"model": "it is bad"}
+            assert await page_says(page) == (200, {"status": "degraded", "problems": problems})
+            health.enter(Phase.DRAINING)
+            await asyncio.sleep(0)
+            assert set((await checks(port)).values()) == {"NOT_SERVING"}
+            assert await page_says(page) == (503, {"status": "draining", "problems": problems})
+        page.close()
+
+    asyncio.run(run())
+
+
+def test_a_loop_that_is_stalled_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.page, "LOOP_TIMEOUT_S", 0.2)
+
+    async def run() -> tuple[int, str]:
+        health = Health()
+        page = Page(Metrics(health), health, "127.0.0.1", 0)
+        asked = asyncio.to_thread(get, f"http://127.0.0.1:{page.port}/healthz")
+        task = asyncio.create_task(asked)
+        await asyncio.sleep(0)
+        time.sleep(1.5)  # noqa: ASYNC251 - the fault
+        said = await task
+        page.close()
+        return said
+
+    status, body = asyncio.run(run())
+    assert status == 503
+    assert json.loads(body) == {"status": "stalled"}
+
+
+def test_a_process_that_drains_says_so() -> None:
+    with scaler("--policy", "fixed:300", "--metrics-port", 0) as process:
+        process.until("serving on port")
+        status, body = get(f"{process.page}/healthz")
+        assert (status, json.loads(body)["status"]) == (200, "ready")
+        assert get(f"{process.page}/else")[0] == 404
+        assert process.terminate() == 0
