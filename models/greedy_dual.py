@@ -52,6 +52,9 @@ class _CachedApp(AppPolicy):
         self._cache.remember(pool, self)
         return FOREVER_MS
 
+    def evicted(self, now_ms: float, pool: Pool) -> None:
+        self.clocks.pop(0)
+
     def priority(self, pool: Pool) -> float:
         """Of the least recently idle instance, the lowest of the app's."""
         return self.clocks[0] + self.frequency * pool.start_ms / pool.memory_mb

@@ -61,8 +61,10 @@ class Pool:
         "busy",
         "idle",
         "key",
+        "known",
         "memory_mb",
         "policy",
+        "slots",
         "start_ms",
         "starting",
         "timer_ms",
@@ -83,8 +85,13 @@ class Pool:
         self.idle: list[Instance] = []
         """Idle instances; the most recently idle last, and it is taken first."""
         self.waiting: deque[Hashable] = deque()
-        """Requests bound to nothing yet, oldest first. Empty under early binding."""
+        """Requests bound to nothing yet, oldest first. Under early binding only those that a limit
+        keeps from a start of their own."""
         self.timer_ms = FOREVER_MS
+        self.slots = 0
+        """Slots that exist or are on their way, those being destroyed too."""
+        self.known = False
+        """It came back after a while without an instance."""
 
 
 class AppPolicy:
@@ -122,6 +129,9 @@ class AppPolicy:
 
     def completion(self, now_ms: float, pool: Pool) -> None:
         """A request ended, whether or not its instance is fit for another."""
+
+    def evicted(self, now_ms: float, pool: Pool) -> None:
+        """The least recently idle instance was taken away, and not because this policy said so."""
 
     def wake(self, now_ms: float, pool: Pool) -> int:
         """`wake_ms` has come (it is reset to never before the question).

@@ -10,7 +10,7 @@ Stimuli are the public methods. Each returns the actions its driver must carry o
     request_gone      its caller gave up                     wake           `next_wake_ms` has come
     slot_created      CreateSlot answered                    instance_ready Init answered
     start_failed      either of them failed                  slot_destroyed DestroySlot answered
-    drain             no new work; idle instances go
+    drain             no new work; idle instances go adopt        there is one of an earlier run
 
 Times are milliseconds on any clock that never goes back. A stimulus about an instance that the
 scheduler no longer knows, or that no longer fits its state, changes nothing.
@@ -18,79 +18,74 @@ scheduler no longer knows, or that no longer fits its state, changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from heapq import heappop, heappush
+from collections.abc import Hashable, Iterator
 from math import inf
 
 from models.policy import Instance, Policy, Pool, State
+from service.actions import (
+    Action,
+    Actions,
+    Assign,
+    CreateSlot,
+    DestroySlot,
+    ForgetApp,
+    InitInstance,
+    Refuse,
+)
+from service.apps import Apps
+from service.limits import UNLIMITED, Limits, Room
+from service.timers import Timers
+
+__all__ = [
+    "Action",
+    "Actions",
+    "Assign",
+    "CreateSlot",
+    "DestroySlot",
+    "ForgetApp",
+    "InitInstance",
+    "Refuse",
+    "Scheduler",
+]
 
 START_SMOOTHING = 0.3
 """Weight of a new observation in an app's start-up time: start-ups drift, a single one is noise."""
 
-
-@dataclass(slots=True)
-class Assign:
-    """Answer the request: it has this instance until its `idle`."""
-
-    request: Hashable
-    instance: Instance
-
-
-@dataclass(slots=True)
-class CreateSlot:
-    """Ask the platform for a slot; then tell `slot_created` or `start_failed`."""
-
-    instance: Instance
-
-
-@dataclass(slots=True)
-class InitInstance:
-    """Start the app in the slot; then tell `instance_ready` or `start_failed`."""
-
-    instance: Instance
-
-
-@dataclass(slots=True)
-class DestroySlot:
-    """Give the slot back; then tell `slot_destroyed`."""
-
-    instance: Instance
-    reason: str
-
-
-@dataclass(slots=True)
-class Refuse:
-    """Answer the request: it gets no instance, for this reason."""
-
-    request: Hashable
-    reason: str
-
-
-Action = Assign | CreateSlot | InitInstance | DestroySlot | Refuse
-Actions = Sequence[Action]
 _NOTHING: Actions = ()
 
 
 class Scheduler:
     """Which instance serves a request, when to start one, and how long to keep it."""
 
-    def __init__(self, policy: Policy, *, id_prefix: str = "") -> None:
+    def __init__(self, policy: Policy, *, id_prefix: str = "", limits: Limits = UNLIMITED) -> None:
         """`id_prefix` starts the id of every instance (tells one run's instances from another's)."""
         self.policy = policy
-        self.pools: dict[str, Pool] = {}
+        self.limits = limits
+        self.pools = Apps()
         self.instances: dict[str, Instance] = {}
         """Every instance whose slot exists or is on its way, until it is destroyed."""
-        self.used_mb = 0
-        """Memory of those instances."""
+        self.waiting = 0
+        """Requests that have no answer yet."""
         self.draining = False
         self._late = policy.late_binding
         self._id_prefix = id_prefix
         self._started = 0
-        self._timers: list[tuple[float, int, Instance | Pool]] = []
-        self._timers_set = 0
+        self._bound: dict[Hashable, Instance] = {}
+        """The start that each request waits for, where it waits for one in particular."""
+        self._room = Room(limits)
+        self._wanting = self._room.wanting
+        self._oldest: list[Instance] = []
+        """Instances that were idle when room was wanted, the least recently idle last."""
+        self._none_idle = False
+        """No instance is idle, and none was since room began to be wanted."""
+        self._timers = Timers()
         self.next_wake_ms = inf
         """When `wake` wants to be called; it may move with any stimulus."""
+
+    @property
+    def used_mb(self) -> int:
+        """Memory of all instances."""
+        return self._room.used_mb
 
     # Requests
 
@@ -100,8 +95,8 @@ class Scheduler:
         """A request of app `key` wants an instance. `request` must be unique among those open."""
         pool = self.pools.get(key)
         if pool is None:
-            pool = self._add_pool(key, memory_mb, runtime)
-        elif pool.memory_mb != memory_mb:
+            return self._first_arrival(now_ms, request, key, memory_mb, runtime)
+        if pool.memory_mb != memory_mb:
             pool.memory_mb = memory_mb  # deployed anew: instances from now on have the new size
         if pool.idle:
             instance = pool.idle.pop()
@@ -114,8 +109,46 @@ class Scheduler:
             if not starts:
                 return (Assign(request, instance),)
             return [Assign(request, instance), *self._start_many(now_ms, pool, starts)]
+        refused = self._refusal(request, memory_mb, len(pool.waiting))
+        return (refused,) if refused is not None else self._wait(now_ms, pool, request)
+
+    def _first_arrival(
+        self, now_ms: float, request: Hashable, key: str, memory_mb: int, runtime: str
+    ) -> Actions:
+        limits = self.limits
+        refused = self._refusal(request, memory_mb, 0)
+        if refused is None and max(len(key), len(runtime)) > limits.key_length:
+            reason = f"the app's key or runtime is longer than {limits.key_length}"
+            refused = Refuse(request, reason, overload=True)
+        if refused is not None:
+            return (refused,)
+        forgotten = self.pools.forget_before(now_ms - limits.forget_ms)
+        if len(self.pools) >= limits.apps:
+            missed_least = self.pools.forget_one()
+            if missed_least is None:
+                reason = f"{limits.apps} apps are served already"
+                return (Refuse(request, reason, overload=True),)
+            forgotten.append(missed_least)
+        actions = self._wait(now_ms, self._add_pool(key, memory_mb, runtime), request)
+        return [*actions, *map(ForgetApp, forgotten)] if forgotten else actions
+
+    def _refusal(self, request: Hashable, memory_mb: int, waiting: int) -> Refuse | None:
+        """Why a request may not wait; `waiting` are those of its app that do."""
+        limits = self.limits
         if self.draining:
-            return (Refuse(request, "the scaler is shutting down"),)
+            return Refuse(request, "the scaler is shutting down")
+        if self.waiting >= limits.waiting:
+            reason = f"{limits.waiting} requests wait already"
+        elif waiting >= limits.waiting_per_app:
+            reason = f"{limits.waiting_per_app} requests of this app wait already"
+        elif memory_mb > limits.memory_mb:
+            reason = f"the app needs {memory_mb} MB and there are only {limits.memory_mb}"
+        else:
+            return None
+        return Refuse(request, reason, overload=True)
+
+    def _wait(self, now_ms: float, pool: Pool, request: Hashable) -> Actions:
+        self.waiting += 1
         if self._late:
             pool.waiting.append(request)
             starts = pool.policy.arrival(now_ms, pool)
@@ -143,13 +176,19 @@ class Scheduler:
             actions = self._destroy(instance, "the instance is bad")
             actions += self._replace(now_ms, pool)
         elif pool.waiting:
-            return (self._bind(instance, pool.waiting.popleft()),)
+            if not (self._wanting and self._room.must_yield(pool)):
+                return (self._bind(instance, pool.waiting.popleft()),)
+            actions = self._destroy(instance, "it makes room for another app")
+            actions += self._replace(now_ms, pool)
         elif self.draining:
             return self._destroy(instance, "the scaler is shutting down")
+        elif self._wanting and self._room.short():
+            return self._destroy(instance, "it makes room for another app")
         else:
             instance.state = State.IDLE
             instance.idle_since_ms = now_ms
             pool.idle.append(instance)
+            self._none_idle = False
             expires_ms = policy.idle(now_ms, pool)
             instance.expires_ms = expires_ms
             if expires_ms < instance.timer_ms:
@@ -161,17 +200,16 @@ class Scheduler:
 
     def request_gone(self, now_ms: float, key: str, request: Hashable) -> Actions:
         """The caller of a request without an instance gave up. Its start goes on for the next."""
-        pool = self.pools.get(key)
-        if pool is None:
+        instance = self._bound.pop(request, None)
+        if instance is not None:
+            instance.request = None
+            self.waiting -= 1
             return _NOTHING
-        try:
+        pool = self.pools.get(key)
+        if pool is not None and request in pool.waiting:
             pool.waiting.remove(request)
-        except ValueError:
-            for instance in self.instances.values():
-                if instance.pool is pool and instance.request == request:
-                    if instance.state < State.IDLE:
-                        instance.request = None
-                    break
+            self.waiting -= 1
+            self._vacate(now_ms, pool)
         return _NOTHING
 
     # Starts
@@ -198,9 +236,12 @@ class Scheduler:
             return (self._bind(instance, pool.waiting.popleft()),)
         if self.draining:
             return self._destroy(instance, "the scaler is shutting down")
+        if self._wanting and self._room.short():
+            return self._destroy(instance, "it makes room for another app")
         instance.state = State.IDLE
         instance.idle_since_ms = now_ms
         pool.idle.append(instance)
+        self._none_idle = False
         instance.expires_ms = pool.policy.ready(now_ms, pool)
         if instance.expires_ms < instance.timer_ms:
             self._arm(instance)
@@ -209,9 +250,18 @@ class Scheduler:
         return _NOTHING
 
     def start_failed(
-        self, now_ms: float, instance_id: str, reason: str, *, slot_exists: bool
+        self,
+        now_ms: float,
+        instance_id: str,
+        reason: str,
+        *,
+        slot_exists: bool,
+        retry: bool = False,
     ) -> Actions:
-        """CreateSlot or Init of this instance failed; a slot that exists is given back."""
+        """CreateSlot or Init of this instance failed; a slot that exists is given back.
+
+        With `retry` a request that waits for it gets another start.
+        """
         instance = self.instances.get(instance_id)
         if instance is None or instance.state > State.INITIALISING:
             return _NOTHING
@@ -220,22 +270,66 @@ class Scheduler:
         request, instance.request = instance.request, None
         actions: list[Action] = []
         if request is not None:
-            actions.append(Refuse(request, reason))
-        elif pool.waiting and not pool.starting and not pool.busy:
-            # Nothing is left that they could wait for, and the next start would likely fail too.
-            actions += [Refuse(waiter, reason) for waiter in pool.waiting]
-            pool.waiting.clear()
+            del self._bound[request]
+            if not retry:
+                actions.append(self._refuse(request, reason))
+        elif not retry and pool.waiting and pool not in self._wanting:
+            if not pool.starting and not pool.busy:
+                # Nothing is left that they could wait for, and the next start would likely fail.
+                actions += [self._refuse(waiter, reason) for waiter in pool.waiting]
+                pool.waiting.clear()
+            elif len(pool.waiting) > pool.starting + pool.busy:
+                actions.append(self._refuse(pool.waiting.popleft(), reason))
         if slot_exists:
             actions += self._destroy(instance, reason)
         else:
-            self._forget(instance)
+            actions += self._forget(now_ms, instance)
+        if retry and (request is not None or len(pool.waiting) > pool.starting):
+            actions += self._start(now_ms, pool, request)
+        else:
+            actions += self._replace(now_ms, pool)
         return actions
 
     def slot_destroyed(self, now_ms: float, instance_id: str) -> Actions:
         """The platform took the slot of this instance back."""
         instance = self.instances.get(instance_id)
         if instance is not None and instance.state is State.DESTROYING:
-            self._forget(instance)
+            return self._forget(now_ms, instance)
+        return _NOTHING
+
+    def adopt(
+        self,
+        now_ms: float,
+        instance_id: str,
+        key: str,
+        memory_mb: int,
+        runtime: str = "",
+        *,
+        state: State,
+    ) -> Actions:
+        """An instance of an earlier run: IDLE, BUSY until its `idle`, or DESTROYING to be rid of."""
+        pool = self.pools.get(key)
+        if pool is None:
+            pool = self._add_pool(key, memory_mb, runtime)
+        self.pools.occupy(pool)
+        instance = Instance(instance_id, pool, now_ms)
+        instance.memory_mb = memory_mb
+        self.instances[instance_id] = instance
+        self._room.takes(instance)
+        if state is State.BUSY:
+            instance.state = State.BUSY
+            pool.busy += 1
+            pool.policy.arrival(now_ms, pool)
+        elif state is State.IDLE:
+            instance.state = State.IDLE
+            instance.idle_since_ms = now_ms
+            pool.idle.append(instance)
+            instance.expires_ms = pool.policy.ready(now_ms, pool)
+            self._arm(instance)
+        else:
+            return self._destroy(instance, "left by an earlier run")
+        if pool.policy.wake_ms < pool.timer_ms:
+            self._arm_pool(pool)
         return _NOTHING
 
     # Time
@@ -243,19 +337,12 @@ class Scheduler:
     def wake(self, now_ms: float) -> Actions:
         """Carries out everything due at or before `now_ms`."""
         actions: list[Action] = []
-        timers = self._timers
-        while timers and timers[0][0] <= now_ms:
-            ring_ms, _, target = heappop(timers)
-            if isinstance(target, Instance):
-                if target.timer_ms != ring_ms:
-                    continue  # an earlier timer took its place
-                target.timer_ms = inf
-                if target.state is State.IDLE:
-                    actions += self._expire(now_ms, target)
-            elif target.timer_ms == ring_ms:
-                target.timer_ms = inf
+        while (target := self._timers.pop_due(now_ms)) is not None:
+            if isinstance(target, Pool):
                 actions += self._wake_pool(now_ms, target)
-        self.next_wake_ms = timers[0][0] if timers else inf
+            elif target.state is State.IDLE:
+                actions += self._expire(now_ms, target)
+        self.next_wake_ms = self._timers.next_ms
         return actions
 
     def drain(self, now_ms: float) -> Actions:
@@ -264,7 +351,7 @@ class Scheduler:
         actions: list[Action] = []
         for pool in self.pools.values():
             while pool.idle:
-                actions += self._destroy(pool.idle.pop(), "the scaler is shutting down")
+                actions += self._evict(now_ms, pool, "the scaler is shutting down")
         return actions
 
     def idle_instances(self) -> Iterator[Instance]:
@@ -287,39 +374,109 @@ class Scheduler:
         return actions
 
     def _start(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
+        room = self._room
+        if room.full_for(pool) or not room.has(pool.memory_mb):
+            return self._find_room(now_ms, pool, request)
+        if not pool.slots:
+            self.pools.occupy(pool)
         actions: list[Action] = []
-        for victim in self.policy.make_room(now_ms, self.used_mb, pool.memory_mb):
+        for victim in self.policy.make_room(now_ms, room.used_mb, pool.memory_mb):
             actions += self._destroy(victim.idle.pop(0), "evicted to make room")
         self._started += 1
         instance = Instance(f"{self._id_prefix}{self._started}", pool, now_ms)
-        instance.request = request
+        if request is not None:
+            instance.request = request
+            self._bound[request] = instance
         pool.starting += 1
         self.instances[instance.id] = instance
-        self.used_mb += instance.memory_mb
+        room.takes(instance)
         actions.append(CreateSlot(instance))
+        return actions
+
+    def _find_room(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
+        """A start that a limit forbids: its request waits, and others' idle instances make room."""
+        if request is not None:
+            pool.waiting.append(request)
+        room = self._room
+        actions: list[Action] = []
+        if room.full_for(pool) or len(self._wanting.get(pool, ())) >= len(pool.waiting):
+            return actions  # its own instances will serve; or it was to be started ahead only
+        if not self._wanting:
+            self._oldest, self._none_idle = [], False
+        room.want(pool)
+        while room.short() and (oldest := self._least_recently_idle()) is not None:
+            actions += self._evict(now_ms, oldest, "it makes room for another app")
+        return actions
+
+    def _least_recently_idle(self) -> Pool | None:
+        """The app whose `idle[0]` was used least recently of all."""
+        while not self._none_idle:
+            while self._oldest:
+                pool = self._oldest.pop().pool
+                if pool.idle:
+                    return pool
+            self._oldest = sorted(self.idle_instances(), key=lambda each: -each.idle_since_ms)
+            self._none_idle = not self._oldest
+        return None
+
+    def _use_room(self, now_ms: float) -> list[Action]:
+        """Room came free: those that want it have it in turn."""
+        room = self._room
+        actions: list[Action] = []
+        while (pool := room.next_in_turn()) is not None:
+            if len(pool.waiting) <= pool.starting or room.full_for(pool):
+                room.had_its_turn(pool, wants_no_more=True)
+            elif room.has(pool.memory_mb):
+                room.had_its_turn(pool)
+                actions += self._start(now_ms, pool, None)
+            else:
+                break
         return actions
 
     def _replace(self, now_ms: float, pool: Pool) -> list[Action]:
         """Starts an instance if requests wait and the last that could have served them is gone."""
-        if pool.waiting and not pool.busy and not pool.starting:
+        if pool.waiting and not pool.busy and not pool.starting and pool not in self._wanting:
             return self._start(now_ms, pool, None)
         return []
 
     def _bind(self, instance: Instance, request: Hashable) -> Assign:
+        """Gives an instance that just became free or ready to a request that waits."""
+        if instance.state < State.IDLE and instance.request is not None:
+            del self._bound[request]
+        self.waiting -= 1
         instance.state = State.BUSY
         instance.request = request
         instance.pool.busy += 1
         return Assign(request, instance)
 
+    def _refuse(self, request: Hashable, reason: str) -> Refuse:
+        self.waiting -= 1
+        return Refuse(request, reason)
+
+    def _evict(self, now_ms: float, pool: Pool, reason: str) -> list[Action]:
+        """Takes the least recently idle instance of an app away, against its policy's word."""
+        instance = pool.idle.pop(0)
+        pool.policy.evicted(now_ms, pool)
+        return self._destroy(instance, reason)
+
     def _destroy(self, instance: Instance, reason: str) -> list[Action]:
         """Gives back the slot of an instance already taken off its pool's idle ones."""
         instance.state = State.DESTROYING
+        self._room.leaves(instance)
         return [DestroySlot(instance, reason)]
 
-    def _forget(self, instance: Instance) -> None:
+    def _forget(self, now_ms: float, instance: Instance) -> list[Action]:
+        """There is no slot of this instance any more."""
         del self.instances[instance.id]
-        self.used_mb -= instance.memory_mb
+        self._room.frees(instance, was_leaving=instance.state is State.DESTROYING)
         instance.state = State.DESTROYING
+        actions = self._use_room(now_ms) if self._wanting else []
+        self._vacate(now_ms, instance.pool)
+        return actions
+
+    def _vacate(self, now_ms: float, pool: Pool) -> None:
+        if not pool.slots and not pool.waiting and self.pools.get(pool.key) is pool:
+            self.pools.vacate(now_ms, pool)
 
     def _expire(self, now_ms: float, instance: Instance) -> list[Action]:
         if instance.expires_ms <= now_ms:
@@ -360,7 +517,6 @@ class Scheduler:
         self._push_timer(pool.timer_ms, pool)
 
     def _push_timer(self, ring_ms: float, target: Instance | Pool) -> None:
-        self._timers_set += 1
-        heappush(self._timers, (ring_ms, self._timers_set, target))
+        self._timers.set(ring_ms, target)
         if ring_ms < self.next_wake_ms:
             self.next_wake_ms = ring_ms
