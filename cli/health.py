@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import grpc
@@ -10,6 +11,7 @@ import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cli.console import UserError, out
+from service.tls import PlatformTls, TlsError
 
 
 def health(
@@ -17,10 +19,19 @@ def health(
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=0.1, max=60, help="Seconds to wait for an answer.")
     ] = 2.0,
+    ca: Annotated[
+        Path | None, typer.Option(help="Ask over TLS; the scaler must be signed by this one.")
+    ] = None,
+    cert: Annotated[Path | None, typer.Option(help="The certificate to show.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
 ) -> None:
     """Asks the gRPC health service. Exit code 0 where it serves; 1 where it drains or is not."""
     host_and_port(address)
-    status = _status(address, timeout_s)
+    tls = channel_tls(ca, cert, key, "--ca", "--cert", "--key")
+    try:
+        status = _status(address, timeout_s, None if tls is None else tls.credentials())
+    except TlsError as error:
+        raise UserError(str(error)) from None
     out.print(f"{address}: {status}", highlight=False, soft_wrap=True)
     sys.exit(0 if status == "SERVING" else 1)
 
@@ -33,8 +44,26 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _status(address: str, timeout_s: float) -> str:
-    with grpc.insecure_channel(address) as channel:
+def channel_tls(
+    ca: Path | None, cert: Path | None, key: Path | None, *options: str
+) -> PlatformTls | None:
+    """What to call somebody with, from three `options`; None is in the clear. Raises UserError."""
+    ca_option, cert_option, key_option = options
+    if (cert is None) != (key is None):
+        raise UserError(f"{cert_option} and {key_option} go together")
+    if ca is None:
+        if cert is not None:
+            raise UserError(f"{cert_option} goes with {ca_option}")
+        return None
+    return PlatformTls(ca, cert, key)
+
+
+def _status(address: str, timeout_s: float, credentials: grpc.ChannelCredentials | None) -> str:
+    with (
+        grpc.insecure_channel(address)
+        if credentials is None
+        else grpc.secure_channel(address, credentials)
+    ) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)

@@ -9,7 +9,7 @@ import typer
 import uvloop
 
 from cli.console import UserError
-from cli.health import host_and_port
+from cli.health import channel_tls, host_and_port
 from models.artifact import ArtifactError
 from models.registry import PolicyError
 from service.logs import LogFormat, LogLevel, configure
@@ -17,7 +17,7 @@ from service.neighbour import stop_when_closed
 from service.page import PageInUse
 from service.server import DRAIN_GRACE_S, Operations, PortInUse, serve_until_signal
 from service.serving_policy import choose_policy
-from service.tls import PlatformTls, ServerTls, TlsError
+from service.tls import ServerTls, TlsError
 
 
 def serve(
@@ -76,7 +76,12 @@ def serve(
         stop_when_closed(*host_and_port(until_closed))
     operations = Operations(
         tls=_server_tls(tls_cert, tls_key, tls_client_ca),
-        platform_tls=_platform_tls(platform_ca, platform_cert, platform_key),
+        platform_tls=channel_tls(
+            platform_ca,
+            platform_cert,
+            platform_key,
+            *("--platform-ca", "--platform-cert", "--platform-key"),
+        ),
         metrics_host=metrics_host,
         metrics_port=metrics_port,
         metrics_apps=metrics_apps,
@@ -100,13 +105,3 @@ def _server_tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> 
     if cert is None or key is None:
         raise UserError("--tls-cert and --tls-key go together")
     return ServerTls(cert, key, client_ca)
-
-
-def _platform_tls(ca: Path | None, cert: Path | None, key: Path | None) -> PlatformTls | None:
-    if (cert is None) != (key is None):
-        raise UserError("--platform-cert and --platform-key go together")
-    if ca is None:
-        if cert is not None:
-            raise UserError("--platform-cert goes with --platform-ca")
-        return None
-    return PlatformTls(ca, cert, key)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from service.proto.scaler_pb2_grpc import ScalerStub
 from service.server import ScalerServer
 from service.tls import PlatformTls, ServerTls, TlsError
 from simulator.platform import SimulatedPlatform
-from tests.service.running import assign, done, until
+from tests.service.running import assign, done, scaler, until
 
 HOST = "127.0.0.1"
 
@@ -224,3 +226,18 @@ def test_files_that_are_no_certificates(tmp_path: Path) -> None:
         with pytest.raises(TlsError, match=str(tmp_path)) as refused:
             tls.credentials()
         assert "\n" not in str(refused.value)
+
+
+def test_a_process_with_tls_and_its_health_check(tmp_path: Path) -> None:
+    ours, theirs = trustme.CA(), trustme.CA()
+    cert, key = write(tmp_path / "own", ours.issue_cert(HOST))
+    shown, shown_key = write(tmp_path / "caller", theirs.issue_cert("probe"))
+    serving = ("--tls-cert", cert, "--tls-key", key)
+    with_callers = ("--tls-client-ca", write_ca(tmp_path / "callers.pem", theirs))
+    with scaler("--policy", "fixed:300", *serving, *with_callers) as process:
+        ca = ("--ca", write_ca(tmp_path / "ca.pem", ours))
+        for more, code in ((), 1), (ca, 1), ((*ca, "--cert", shown, "--key", shown_key), 0):
+            command = (sys.executable, "-m", "cli.main", "health", process.address, *map(str, more))
+            asked = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert asked.returncode == code, asked
+        assert process.terminate() == 0
