@@ -1,0 +1,250 @@
+"""The recorder: what it writes, reads back as a trace; what it must survive, it does."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from data.read import read_trace
+from data.recording import JOURNAL, observed_create_ms
+from data.trace import TraceError
+from models.policy import Instance, Pool
+from service.observer import Served
+from service.proto import scaler_pb2 as pb
+from service.recording import Recorder, RecordingError
+
+ROOT = Path(__file__).parents[2]
+START_MS = 1_700_000_000_000.0
+
+
+def tell(recorder: Recorder, count: int, first: int = 0, app: str = "nodes") -> None:
+    """`count` warm requests of one app, a second apart, of 40 ms each."""
+    meta = pb.Meta(key=app, runtime="go", timeout_in_secs=60, memory_in_mb=256)
+    instance = Instance("i-1", Pool(app, 256, 1_500.0), START_MS)
+    for number in range(first, first + count):
+        at_ms = START_MS + 1_000.0 * number
+        served = Served(f"r{number}", meta, instance, at_ms, at_ms, False)
+        result = pb.Result(status_code=200, duration_in_ms=40)
+        recorder.completed(at_ms + 40.0, served, result)
+
+
+def started(recorder: Recorder, app: str = "nodes") -> None:
+    """An instance of the app took 310 ms to create and 705 to initialise."""
+    instance = Instance("i-1", Pool(app, 256, 1_500.0), START_MS)
+    recorder.slot_created(START_MS + 310.0, instance)
+    recorder.instance_ready(START_MS + 1_015.0, instance)
+
+
+def test_what_is_recorded_reads_as_a_trace(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, segment_rows=100)
+    recorder.start()
+    started(recorder)
+    tell(recorder, 250)
+    meta = pb.Meta(key="other", runtime="java", timeout_in_secs=9, memory_in_mb=512)
+    recorder.refused(START_MS + 5.0, meta, START_MS, "no")
+    recorder.gone(START_MS + 5.0, meta, START_MS)
+    recorder.close()
+    assert (recorder.recorded, recorder.dropped, recorder.problem) == (252, 0, None)
+    trace = read_trace(tmp_path)
+    assert trace.notes == ()
+    assert len(trace) == 250  # what was not executed is no part of a trace
+    (app,) = trace.apps
+    assert (app.key, app.runtime, app.memory_mb, app.timeout_s) == ("nodes", "go", 256, 60)
+    assert app.init_ms == 705
+    assert observed_create_ms(tmp_path) == 310.0
+    assert trace.arrival_ms.tolist() == [int(START_MS) + 1_000 * n for n in range(250)]
+    assert set(trace.duration_ms.tolist()) == {40}
+    tables = [pl.read_parquet(file) for file in sorted(tmp_path.glob("*.parquet"))]
+    outcomes = pl.concat(tables)["outcome"].to_list()
+    assert sorted(set(outcomes)) == ["gone", "kept", "refused"]
+
+
+def test_a_bad_instance_reads_as_one(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.start()
+    meta = pb.Meta(key="nodes", memory_in_mb=(1 << 64) - 1)
+    served = Served("r", meta, Instance("i", Pool("nodes", 1, 1.0), 0.0), START_MS, START_MS, True)
+    results = (
+        pb.Result(status_code=404),  # the app's answer; its instance is kept
+        pb.Result(status_code=200, need_destroy=True),
+        pb.Result(status_code=503, need_destroy=True, duration_in_ms=(1 << 64) - 1),
+        pb.Result(),
+    )
+    for number, result in enumerate(results):
+        served.arrival_ms = START_MS + number
+        recorder.completed(START_MS + 7.0, served, result)
+    recorder.close()
+    trace = read_trace(tmp_path)
+    assert trace.status_code.tolist() == [200, 500, 503, 200]
+    assert trace.duration_ms.tolist() == [7, 7, (1 << 63) - 1, 7]
+
+
+def test_the_open_segment_is_read_too_and_closed_by_the_next_start(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.start()
+    tell(recorder, 50)
+    while recorder.recorded < 50:
+        time.sleep(0.01)
+    assert len(read_trace(tmp_path)) == 50
+    other = Recorder(tmp_path)  # a second process on the same folder leaves the first alone
+    other.start()
+    tell(other, 20, first=50)
+    other.close()
+    assert len(list(tmp_path.glob(f"*{JOURNAL}"))) == 1
+    assert len(read_trace(tmp_path)) == 70
+    recorder.close()
+    assert not list(tmp_path.glob(f"*{JOURNAL}"))
+    assert len(read_trace(tmp_path)) == 70
+
+
+def test_torn_lines_and_segments_are_left_out(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, segment_rows=100)
+    recorder.start()
+    for turn in range(3):
+        tell(recorder, 100, first=100 * turn)
+        while len(list(tmp_path.glob("*.parquet"))) <= turn:
+            time.sleep(0.01)
+    recorder.close()
+    first, second, third = sorted(tmp_path.glob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:-100])
+    # One value is another, as a bad disk makes it: only the checksum knows.
+    metadata = pl.read_parquet_metadata(second)
+    table = pl.read_parquet(second).with_columns(duration_ms=pl.col("duration_ms") + 1)
+    table.write_parquet(second, metadata={"scaler.trace": metadata["scaler.trace"]})
+    trace = read_trace(tmp_path)
+    assert len(trace) == 100
+    assert [note.split(":")[0] for note in trace.notes] == ["left out", "left out"]
+    third.write_bytes(b"")
+    with pytest.raises(TraceError, match="no readable"):
+        read_trace(tmp_path)
+
+
+def test_old_segments_go_by_age_and_by_size(tmp_path: Path) -> None:
+    old = tmp_path / "20200101T000000.000-00000000.parquet"
+    strange = tmp_path / "mine.parquet"
+    old.write_bytes(b"x")
+    strange.write_bytes(b"x")
+    recorder = Recorder(tmp_path, segment_rows=100, max_bytes=20_000)
+    recorder.start()
+    for turn in range(5):
+        tell(recorder, 1_000, first=1_000 * turn)
+        while recorder.recorded < 1_000 * (turn + 1):
+            time.sleep(0.01)
+    recorder.close()
+    assert strange.exists()
+    assert not old.exists()
+    mine = [file for file in tmp_path.glob("*.parquet") if file != strange]
+    assert mine
+    assert sum(file.stat().st_size for file in mine) <= 20_000
+
+
+def test_a_folder_that_cannot_be_one_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordingError, match="--record"):
+        Recorder(tmp_path / "file")
+
+
+FULL_DISK = """
+import resource, sys, time
+from pathlib import Path
+from service import recording
+from tests.service.test_recording import tell
+recording.RETRY_S = 0.1
+problems = []
+recorder = recording.Recorder(Path(sys.argv[1]), on_problem=problems.append)
+recorder.start()
+tell(recorder, 10)
+while recorder.recorded < 10:
+    time.sleep(0.01)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+tell(recorder, 1000, first=10)
+while recorder.problem is None:
+    time.sleep(0.01)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+number = 2000
+while recorder.problem is not None:
+    tell(recorder, 10, first=number)
+    number += 10
+    time.sleep(0.05)
+recorder.close()
+print(recorder.recorded, recorder.dropped, len(problems))
+"""
+
+
+def test_a_full_disk_stops_recording_with_an_alarm_until_there_is_room(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    recorded, dropped, alarms = map(int, done.stdout.split())
+    assert alarms == 2  # raised and taken back
+    assert dropped >= 1_000
+    trace = read_trace(tmp_path)
+    assert len(trace) == recorded >= 20
+    assert trace.notes == ()
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from service.recording import Recorder
+from tests.service.test_recording import tell
+recorder = Recorder(Path(sys.argv[1]), segment_rows=400, segment_s=0.7)
+recorder.start()
+first = int(sys.argv[2])
+for number in range(first, first + 100_000):
+    tell(recorder, 1, first=number)
+    print(number, time.time(), flush=True)
+    time.sleep(0.001)
+"""
+
+
+def kill_at(folder: Path, first: int, after_s: float) -> tuple[list[tuple[int, float]], float]:
+    """Records from `first` on and is killed after `after_s`: what was told and when, and when."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, folder, str(first)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    told = [process.stdout.readline()]
+    time.sleep(after_s)
+    os.kill(process.pid, signal.SIGKILL)
+    killed_s = time.time()
+    told += process.stdout.read().split("\n")[:-1]  # the last line may be torn
+    process.wait()
+    pairs = [line.split() for line in told]
+    return [(int(number), float(at_s)) for number, at_s in pairs], killed_s
+
+
+def test_kills_cost_less_than_a_second_and_every_segment_reads(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    first = 0
+    expected: set[int] = set()
+    for _ in range(4):
+        told, killed_s = kill_at(tmp_path, first, chance.uniform(0.3, 2.0))
+        expected |= {number for number, at_s in told if at_s < killed_s - 2.0}
+        first = told[-1][0] + 1_000
+        for file in tmp_path.glob("*.parquet"):
+            pl.read_parquet(file)
+    last = Recorder(tmp_path)
+    last.start()
+    last.close()
+    assert not list(tmp_path.glob(f"*{JOURNAL}"))
+    trace = read_trace(tmp_path)
+    numbers = [round((at - START_MS) / 1_000.0) for at in trace.arrival_ms.tolist()]
+    assert len(numbers) == len(set(numbers))  # nothing twice
+    assert expected <= set(numbers)
