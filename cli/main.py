@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import demo, evaluate, health, serve, simulate, trace, train
+from cli import demo, evaluate, health, models, serve, simulate, trace, train
 from cli.console import UserError, fail
 from data.trace import TraceError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(trace.app, name="trace")
+app.add_typer(models.app, name="models")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("serve")(serve.serve)
