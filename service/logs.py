@@ -51,7 +51,20 @@ def configure(
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else TextFormatter())
     handler.addFilter(RateLimit())
+    handler.addFilter(_no_traceback_for_callers)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _no_traceback_for_callers(record: logging.LogRecord) -> bool:
+    """Bytes that are no message, to a service of gRPC's own: it logs what its caller did as if it
+    were ours."""
+    if record.exc_info and record.exc_info[0] is not None:
+        kind = record.exc_info[0]
+        if kind.__name__ == "DecodeError" and record.name.startswith("grpc"):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg, record.args = "a message that cannot be read", ()
+            record.exc_info = record.exc_text = None
+    return True
 
 
 def escaped(text: str, limit: int = MAX_VALUE) -> str:

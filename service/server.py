@@ -27,8 +27,8 @@ from service.proto import scaler_pb2_grpc
 from service.scheduler import Scheduler
 from service.serving_policy import Chosen
 from service.tls import PlatformTls, ServerTls
+from service.wire import SERVICE, add_scaler
 
-SERVICE = pb.DESCRIPTOR.services_by_name["Scaler"].full_name
 MAX_MESSAGE_BYTES = 1 << 20
 DRAIN_GRACE_S = 20.0
 TLS_POLL_S = 5.0
@@ -69,7 +69,9 @@ class ScalerServicer(scaler_pb2_grpc.ScalerServicer):
     async def Idle(self, request: pb.IdleRequest, context: Context) -> pb.IdleReply:
         """The request is done; its instance is kept or destroyed."""
         if not request.HasField("assigment"):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "assigment is missing")
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, "assigment is missing, or unreadable"
+            )
         try:
             self._driver.idle(request.assigment, request.result)
         except UnknownApp:
@@ -84,7 +86,7 @@ class ScalerServicer(scaler_pb2_grpc.ScalerServicer):
 async def _refuse_assign(request: pb.AssignRequest, context: Context) -> None:
     meta = request.meta_data
     if not request.HasField("meta_data"):
-        reason = "meta_data is missing"
+        reason = "meta_data is missing, or the message cannot be read"
     elif not meta.key:
         reason = "meta_data.key is empty"
     else:
@@ -136,7 +138,7 @@ class ScalerServer:
     async def start(self) -> None:
         """Listens. Raises PortInUse, TlsError."""
         server = self._server
-        scaler_pb2_grpc.add_ScalerServicer_to_server(ScalerServicer(self.driver), server)  # type: ignore[no-untyped-call]
+        add_scaler(ScalerServicer(self.driver), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._checks, server)
         names = (SERVICE, health_service.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)

@@ -15,6 +15,7 @@ import pytest
 
 from service.proto import scaler_pb2 as pb
 from service.proto.scaler_pb2_grpc import ScalerStub
+from service.wire import SERVICE
 from simulator.platform import Misuse, SimulatedPlatform
 from tests.service.running import META, assign, done, scaler, served, until
 
@@ -36,6 +37,20 @@ def test_an_assign_that_lacks_what_is_needed() -> None:
             assert not here.platform.slots
 
     asyncio.run(run())
+
+
+def test_bytes_that_are_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        async with (
+            served() as here,
+            grpc.aio.insecure_channel(f"127.0.0.1:{here.server.port}") as channel,
+        ):
+            for name in ("Assign", "Idle"):
+                call = channel.unary_unary(f"/{SERVICE}/{name}", None, None)
+                assert await code_of(call(b"\xff" * 9)) is grpc.StatusCode.INVALID_ARGUMENT
+
+    asyncio.run(run())
+    assert not caplog.records
 
 
 def test_idle_without_for_unknown_and_twice() -> None:
