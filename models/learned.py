@@ -212,6 +212,26 @@ class _Place:
             self.covered_ms += BUSY_SMOOTHING * (used_ms - excess_ms - self.covered_ms)
             self.excess_ms += BUSY_SMOOTHING * (excess_ms - self.excess_ms)
 
+    def relearn(self, known: PlaceHabits | None, sure_ms: float, until_ms: float) -> None:
+        """Puts what another model says in the place of what the last one said; what was seen here
+        stays. `until_ms` is when that model's training ended: it knows what was seen before."""
+        order = [at % MEMORY_GAPS for at in range(self.seen - len(self.gaps), self.seen)]
+        seen = [at for at in order if self.lefts[at] > 0.0]
+        twice = sum(self.lefts[at] <= until_ms for at in seen)
+        gaps = array("d")
+        if known is not None:
+            told = known.gaps_ms[known.gaps_ms > sure_ms]
+            gaps.frombytes(told[: max(len(told) - twice, 0)].astype(np.float64).tobytes())
+            if self.left_ms < 0.0:  # never in use here
+                self.covered_ms, self.excess_ms = known.covered_ms, known.excess_ms
+        lefts = array("d", bytes(8 * len(gaps)))
+        gaps.extend(self.gaps[at] for at in seen)
+        lefts.extend(self.lefts[at] for at in seen)
+        self.gaps, self.lefts = gaps[-MEMORY_GAPS:], lefts[-MEMORY_GAPS:]
+        # Where the next one goes in a ring that begins with the oldest.
+        self.seen = len(self.gaps)
+        self.replan_at = 0  # the plans are followed until then, and planned one by one as ever
+
     def past_ms(self) -> float:
         """How far the chosen clock had gone when the place was left."""
         period_ms = PERIODS_MS[self.clock]
@@ -259,6 +279,18 @@ class _LearnedApp(AppPolicy):
                 place.add_gap(0.0, gap_ms)
             place.covered_ms = known.covered_ms
             place.excess_ms = known.excess_ms
+
+    def relearn(self, policy: Learned, key: str, memory_mb: int, until_ms: float) -> None:
+        """Follows another policy from now on, and keeps what was seen here; see `Learned.adopt`."""
+        habits = policy.model.apps.get(key)
+        self._policy = policy
+        self._hold_cost = policy.price * memory_mb / 1024.0
+        known = () if habits is None else habits.places
+        if known:
+            self._place(len(known))
+        sure_ms = self._sure_ms(policy.start_ms(key, memory_mb, ""))
+        for number, place in enumerate(self._places):
+            place.relearn(known[number] if number < len(known) else None, sure_ms, until_ms)
 
     # The scheduler's questions
 
@@ -457,3 +489,12 @@ class Learned(Policy):
     def start_ms(self, key: str, memory_mb: int, runtime: str) -> float:
         habits = self.model.apps.get(key)
         return self.model.start_ms if habits is None else habits.start_ms
+
+    def adopt(self, pool: Pool, until_ms: float) -> None:
+        """Takes over a pool from another learned policy, with all that was learned online since.
+
+        `until_ms` is when the training of this policy's model ended. A pool of another kind of
+        policy is left to it.
+        """
+        if isinstance(pool.policy, _LearnedApp):
+            pool.policy.relearn(self, pool.key, pool.memory_mb, until_ms)
