@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo bench bench-large bench-cluster proto lock lock-run image clean
+.PHONY: install test lint demo audit fuzz bench bench-large bench-cluster proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -31,6 +31,13 @@ bench-large: install
 
 bench-cluster: install
 	$(BIN)/python -m tests.bench.cluster
+
+audit: install
+	$(BIN)/python -m tests.audit
+
+# make fuzz [COUNT=200000] [SEED=1]
+fuzz: install
+	$(BIN)/python -m tests.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
 proto: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. service/proto/scaler.proto
