@@ -127,9 +127,10 @@ class Driver:
             if self.scheduler.next_wake_ms < self._timer_ms:
                 self._arm()
             return instance_id
-        if self._observers:
+        pool = self.scheduler.pools.get(key)
+        if pool is not None:  # else it was refused at the door
             starts = sum(isinstance(action, CreateSlot) for action in actions)
-            pool, unknown = self.scheduler.pools[key], key not in self._metas
+            unknown = key not in self._metas
             for observer in self._observers:
                 observer.waits(now_ms, pool, starts, first=unknown)
         self._metas[key] = meta
