@@ -22,9 +22,11 @@ from training.cluster import share, task
 PRIOR_POINTS = 32
 CHUNKS = 32
 """Pieces of about equal work that the apps are fitted in, side by side."""
-PRICES = tuple(float(f"{price:.3g}") for price in np.geomspace(0.008, 0.25, 8))
-"""Seconds of waiting per GB·s to choose from: the score is flat about its best."""
-PRICE_REQUESTS = 150_000
+PRICES = (0.00005, 0.0004, 0.0032, 0.0256, 0.2048)
+"""Seconds of waiting per GB·s to begin the search with: fleets differ by so much."""
+PRICE_STEPS = (8.0**0.5, 8.0**0.25, 8.0**0.125)
+"""Then the neighbours of the best, so many times dearer and cheaper: the score is flat there."""
+PRICE_REQUESTS = 80_000
 """The latest so many training requests find the price: the price is a habit of the fleet."""
 PRICE_SPLIT = 0.35
 """The part of them, in time, in which the policy only learns."""
@@ -132,15 +134,19 @@ def _best_price(
     if len(trace) > PRICE_REQUESTS:
         latest = trace.between(float(trace.arrival_ms[-PRICE_REQUESTS]), inf)
     stretch, known = share(latest), share(model)
-    scores = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        task(_score, stretch, known, price, create_ms) for price in PRICES
-    )
-    best = (-inf, model.price_s_per_gb_s)
-    for done, (price, score) in enumerate(zip(PRICES, scores, strict=True), start=1):
-        best = max(best, (score, price))
-        if on_progress is not None:
-            on_progress(0.2 + 0.8 * done / len(PRICES))
-    return best[1]
+    score_of: dict[float, float] = {}
+    best = model.price_s_per_gb_s
+    with joblib.Parallel(n_jobs=jobs) as parallel:
+        for stage in range(len(PRICE_STEPS) + 1):
+            step = PRICE_STEPS[stage - 1]
+            prices = (best / step, best * step) if stage else PRICES
+            rounded = [float(f"{price:.3g}") for price in prices]
+            scores = parallel(task(_score, stretch, known, price, create_ms) for price in rounded)
+            score_of.update(zip(rounded, scores, strict=True))
+            best = max(score_of, key=score_of.__getitem__)
+            if on_progress is not None:
+                on_progress(0.2 + 0.8 * (stage + 1) / (len(PRICE_STEPS) + 1))
+    return best
 
 
 def _score(trace: Trace, model: Model, price: float, create_ms: float) -> float:
