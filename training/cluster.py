@@ -33,6 +33,7 @@ CONNECT_S = 10.0
 """How long the scheduler may take to answer, and then the first worker to be there."""
 LIBRARIES = ("scaler", "numpy", "polars")
 """Those that a result depends on, besides Python."""
+ROOMS = ("data", "models", "service", "simulator", "training")
 _ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d{1,5}")
 
 
@@ -236,15 +237,20 @@ def _check_workers(client: Any, address: str) -> None:
                 )
 
 
+@lru_cache(maxsize=1)  # a process runs the code that it began with
 def versions() -> dict[str, str]:
-    """Those that results depend on, by library; run on the workers too."""
+    """What results depend on: libraries, and our own code; run on the workers too."""
     found = {"Python": python_version()}
     for name in LIBRARIES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "missing"
-    return found
+    digest = hashlib.sha256()
+    for room in ROOMS:
+        for file in sorted((Path(__file__).parents[1] / room).glob("*.py")):
+            digest.update(file.read_bytes())
+    return found | {"code": digest.hexdigest()[:12]}
 
 
 def _line(error: BaseException) -> str:
