@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,20 @@ def test_every_dependency_of_the_image_is_the_locked_one() -> None:
     assert image < everything
     left_out = ("matplotlib", "jinja2", "distributed", "pytest", "scikit-learn")
     assert not [each for each in image if each.split("==")[0] in left_out]
+
+
+def test_the_command_needs_nothing_that_the_image_lacks() -> None:
+    locked = (ROOT / "requirements.run.lock").read_text()
+    there = {"scaler", *re.findall(r"^([\w.-]+)==", locked, re.MULTILINE)}
+    lacking = [
+        module
+        for module, owners in packages_distributions().items()
+        if not there & {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners}
+    ]
+    assert "matplotlib" in lacking
+    script = f"import sys; sys.modules.update(dict.fromkeys({lacking})); import cli.main"
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def _user_of_the_image() -> int:
