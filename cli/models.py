@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -38,7 +38,8 @@ def list_versions(store: StoreOption, json: Json = False) -> None:
         return
     table = Table(title=escape(store), title_justify="left")
     for name in ("", "version", "made", "requests", "apps", "price", "score"):
-        table.add_column(name, justify="right" if name in ("requests", "apps") else "left")
+        justify: Literal["left", "right"] = "right" if name in ("requests", "apps") else "left"
+        table.add_column(name, justify=justify, no_wrap=name == "version")
     for row in rows:
         if row["problem"] is not None:
             table.add_row("!", row["version"], escape(row["problem"]))

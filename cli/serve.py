@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,24 @@ from cli.console import UserError
 from cli.health import channel_tls, host_and_port
 from models.artifact import ArtifactError
 from models.registry import PolicyError
+from models.store import StoreError
 from service.logs import LogFormat, LogLevel, configure
 from service.neighbour import stop_when_closed
 from service.page import PageInUse
+from service.recording import DAY_S, Recorder, RecordingError
 from service.server import DRAIN_GRACE_S, Operations, PortInUse, serve_until_signal
-from service.serving_policy import choose_policy
+from service.serving_policy import LEARNED, choose_policy, follow_store
 from service.tls import ServerTls, TlsError
+
+KNOWN_ERRORS = (
+    ArtifactError,
+    PolicyError,
+    PortInUse,
+    PageInUse,
+    RecordingError,
+    StoreError,
+    TlsError,
+)
 
 
 def serve(
@@ -38,6 +51,19 @@ def serve(
         str | None,
         typer.Option(help="Stop when HOST:PORT closes after it was open: the contest's 9000."),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Follow a model store, a folder or an fsspec URL, instead of --model."),
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="A folder to record every request into, for retraining.")
+    ] = None,
+    record_days: Annotated[
+        float, typer.Option(min=0, help="Records are taken away after so many days.")
+    ] = 30.0,
+    record_gb: Annotated[
+        float, typer.Option(min=0, help="The oldest records go where all are more than this.")
+    ] = 10.0,
     strict_model: Annotated[
         bool,
         typer.Option("--strict-model", help="End with exit code 2 where the model is no good."),
@@ -74,6 +100,8 @@ def serve(
     configure(log_format, log_level)
     if until_closed is not None:
         stop_when_closed(*host_and_port(until_closed))
+    if store is not None and (model is not None or policy != LEARNED):
+        raise UserError("--store is for the learned policy, and instead of --model")
     operations = Operations(
         tls=_server_tls(tls_cert, tls_key, tls_client_ca),
         platform_tls=channel_tls(
@@ -87,13 +115,22 @@ def serve(
         metrics_apps=metrics_apps,
     )
     try:
-        chosen = choose_policy(policy, model, price, strict=strict_model)
+        if store is None:
+            chosen = choose_policy(policy, model, price, strict=strict_model)
+        else:
+            chosen, follower = follow_store(store, price, strict=strict_model)
+            operations = replace(operations, follower=follower)
+        if record is not None:
+            recorder = Recorder(
+                record, max_age_s=record_days * DAY_S, max_bytes=round(record_gb * 2**30)
+            )
+            operations = replace(operations, recorder=recorder)
         uvloop.run(
             serve_until_signal(
                 chosen, platform, f"{host}:{port}", grace_s=drain_s, operations=operations
             )
         )
-    except (ArtifactError, PolicyError, PortInUse, PageInUse, TlsError) as error:
+    except KNOWN_ERRORS as error:
         raise UserError(str(error)) from None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import Enum
 from types import MappingProxyType
 
-PARTS = ("model", "platform")
+PARTS = ("model", "platform", "recording")
 """What can have a problem while requests are served all the same."""
 
 
@@ -19,7 +19,7 @@ class Phase(Enum):
 
 
 class Health:
-    """The phase, and what is wrong by its part (`model`, `platform`).
+    """The phase, and what is wrong by its part, one of PARTS.
 
     A scaler with problems is degraded: it serves, though not as it should. Lives on one thread.
     """

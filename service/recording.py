@@ -47,6 +47,8 @@ CHUNK = 250
 MAX_QUEUE = 200_000
 """Records that wait to be written; one more is dropped and counted."""
 TABLES_TOGETHER = 64
+MAX_APPS = 100_000
+"""Apps whose start-up times are remembered."""
 RETRY_S = 5.0
 """After a failure nothing is written for so long."""
 START_SMOOTHING = 0.3
@@ -71,12 +73,10 @@ class Recorder(Observer):
         segment_rows: int = 250_000,
         max_age_s: float = 30.0 * DAY_S,
         max_bytes: int = 10 << 30,
-        on_problem: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         """Segments are closed at `segment_s` or `segment_rows`, taken away at `max_age_s`, the
-        oldest first where all are more than `max_bytes`. `on_problem` hears of the alarm, on the
-        writing thread, when it changes. Raises RecordingError where `folder` can be no such folder;
-        a disk that is full is no reason not to start.
+        oldest first where all are more than `max_bytes`. Raises RecordingError where `folder` can
+        be no such folder; a disk that is full is no reason not to start.
         """
         self.folder = folder
         self.problem: str | None = None
@@ -89,7 +89,7 @@ class Recorder(Observer):
         self._segment_rows = segment_rows
         self._max_age_s = max_age_s
         self._max_bytes = max_bytes
-        self._on_problem = on_problem
+        self._on_problem: Callable[[str | None], None] = lambda _: None
         self._queue: deque[_Record] = deque()
         self._create_ms: dict[str, float] = {}
         """By instance that is being initialised: what CreateSlot took."""
@@ -107,8 +107,10 @@ class Recorder(Observer):
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise RecordingError(f"--record {folder}: no permission to write there")
 
-    def start(self) -> None:
-        """Closes what another process left open, and records from now on."""
+    def start(self, on_problem: Callable[[str | None], None] = lambda _: None) -> None:
+        """Closes what another process left open, and records from now on. `on_problem` hears of
+        the alarm, on the writing thread, when it is raised and when it is over."""
+        self._on_problem = on_problem
         self._thread.start()
 
     def close(self) -> None:
@@ -152,6 +154,8 @@ class Recorder(Observer):
         if known is not None:
             create_ms = known[0] + START_SMOOTHING * (create_ms - known[0])
             init_ms = known[1] + START_SMOOTHING * (init_ms - known[1])
+        elif len(self._starts) >= MAX_APPS:
+            del self._starts[next(iter(self._starts))]
         self._starts[instance.pool.key] = (create_ms, init_ms)
 
     def start_failed(self, now_ms: float, instance: Instance, reason: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from models.policy import Policy
 from service.driver import Driver, Refused, UnknownApp, UnknownInstance, log
+from service.follow import Follower
 from service.health import PARTS, Health, Phase
 from service.metrics import Metrics
 from service.observer import Observer
@@ -24,6 +26,7 @@ from service.page import Page
 from service.platform_client import PlatformClient
 from service.proto import scaler_pb2 as pb
 from service.proto import scaler_pb2_grpc
+from service.recording import Recorder
 from service.scheduler import Scheduler
 from service.serving_policy import Chosen
 from service.tls import PlatformTls, ServerTls
@@ -199,6 +202,9 @@ class Operations:
     """None serves no metrics and no /healthz; 0 lets the system choose."""
     metrics_apps: int = 0
     """How many apps the metrics show by key."""
+    follower: Follower | None = None
+    """Keeps the policy at what a model store points to."""
+    recorder: Recorder | None = None
 
 
 async def serve_until_signal(
@@ -215,12 +221,15 @@ async def serve_until_signal(
     health.set_problem("model", chosen.problem)
     metrics = Metrics(health, top_apps=operations.metrics_apps)
     metrics.set_model(chosen.about)
-    with_page = operations.metrics_port is not None
+    observers: list[Observer] = [metrics] if operations.metrics_port is not None else []
+    recorder, follower = operations.recorder, operations.follower
+    if recorder is not None:
+        observers.append(recorder)
     server = ScalerServer(  # belongs to the loop it is made in
         chosen.policy,
         platform_target,
         address,
-        observers=(metrics,) if with_page else (),
+        observers=observers,
         health=health,
         tls=operations.tls,
         platform_tls=operations.platform_tls,
@@ -238,11 +247,33 @@ async def serve_until_signal(
             loop.add_signal_handler(number, stop.set)
         if chosen.problem is not None:
             log.error("DEGRADED: served by the built-in policy: %s", chosen.problem)
+        if recorder is not None:
+            recorder.start(
+                lambda problem: _call(loop, lambda: health.set_problem("recording", problem))
+            )
+        if follower is not None:
+            follower.start(server.driver.scheduler, lambda: _show(follower, metrics, health))
         log.info("serving on port %d", server.port)
         await stop.wait()
         log.info("draining")
         await server.stop(grace_s)
         log.info("stopped")
     finally:
+        if follower is not None:
+            follower.close()
+        if recorder is not None:
+            recorder.close()
         if page is not None:
             page.close()
+
+
+def _show(follower: Follower, metrics: Metrics, health: Health) -> None:
+    """Which version serves, and what is wrong with the one that should."""
+    metrics.set_model(follower.about())
+    health.set_problem("model", follower.problem)
+
+
+def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    """On the loop, from another thread; nothing if it has ended."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(what)

@@ -10,6 +10,8 @@ from models.artifact import ArtifactError, read_artifact, read_manifest
 from models.learned import Model
 from models.policy import Policy
 from models.registry import make_policy
+from models.store import Store
+from service.follow import Follower
 
 LEARNED = "learned"
 BUILT_IN = "built-in"
@@ -60,6 +62,23 @@ def choose_policy(
     if strict:
         raise ArtifactError(problem)
     return Chosen(built_in, _about(name), problem)
+
+
+def follow_store(
+    location: str, price: float | None = None, *, strict: bool = False
+) -> tuple[Chosen, Follower]:
+    """What the store at `location` has in service, and who keeps to it from then on.
+
+    Where that is nothing, or no good, the newest version before it serves, else the built-in prior;
+    with `strict` it raises ArtifactError. Raises StoreError where there can be no store, and
+    PolicyError for a price that there is not.
+    """
+    make_policy(LEARNED, model=Model(), price=price)
+    follower = Follower(Store(location), price=price)
+    policy = follower.first()
+    if strict and follower.problem is not None:
+        raise ArtifactError(follower.problem)
+    return Chosen(policy, follower.about(), follower.problem), follower
 
 
 def _about(

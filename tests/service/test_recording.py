@@ -159,8 +159,8 @@ from service import recording
 from tests.service.test_recording import tell
 recording.RETRY_S = 0.1
 problems = []
-recorder = recording.Recorder(Path(sys.argv[1]), on_problem=problems.append)
-recorder.start()
+recorder = recording.Recorder(Path(sys.argv[1]))
+recorder.start(problems.append)
 tell(recorder, 10)
 while recorder.recorded < 10:
     time.sleep(0.01)
