@@ -16,6 +16,8 @@ import psutil
 import uvloop
 
 from models.registry import make_policy
+from service.health import Health
+from service.metrics import Metrics
 from service.proto import scaler_pb2 as pb
 from service.proto import scaler_pb2_grpc
 from service.server import MAX_MESSAGE_BYTES, ScalerServer
@@ -58,10 +60,17 @@ async def _serve_nothing(pipe: Connection) -> None:
     await server.stop(None)
 
 
-async def _serve_scaler(pipe: Connection, policy: str) -> None:
+async def _serve_scaler(pipe: Connection, policy: str, *, with_metrics: bool = False) -> None:
     platform = SimulatedPlatform({f"app-{n}": 0.0 for n in range(APPS)}, create_ms=0.0)
     await platform.start()
-    server = ScalerServer(make_policy(policy), f"127.0.0.1:{platform.port}", "127.0.0.1:0")
+    metrics = Metrics(Health())
+    server = ScalerServer(
+        make_policy(policy),
+        f"127.0.0.1:{platform.port}",
+        "127.0.0.1:0",
+        observers=(metrics,) if with_metrics else (),
+    )
+    metrics.watch(server.driver)
     await server.start()
     pipe.send(server.port)
     await asyncio.to_thread(pipe.recv)
@@ -75,6 +84,10 @@ def _nothing(pipe: Connection) -> None:
 
 def _fixed(pipe: Connection) -> None:
     uvloop.run(_serve_scaler(pipe, "fixed:300"))
+
+
+def _with_metrics(pipe: Connection) -> None:
+    uvloop.run(_serve_scaler(pipe, "fixed:300", with_metrics=True))
 
 
 class _Server:
@@ -145,7 +158,11 @@ async def _measure(servers: dict[str, _Server]) -> dict[int, dict[str, tuple[flo
 def measure() -> list[Row]:
     """CPU ratios for 1, 16 and 128 callers."""
     step("the service's own cost")
-    servers = {"nothing": _Server(_nothing), "scaler": _Server(_fixed)}
+    servers = {
+        "nothing": _Server(_nothing),
+        "scaler": _Server(_fixed),
+        "metrics": _Server(_with_metrics),
+    }
     try:
         seen = uvloop.run(_measure(servers))
     finally:
@@ -163,5 +180,11 @@ def measure() -> list[Row]:
             ),
             Row(f"  CPU a pair, {callers} callers (nothing: {base_us:.0f} µs)", own_us, "µs"),
             Row(f"  pairs a second, {callers} callers (nothing: {base_rate:,.0f})", own_rate, "/s"),
+            Row(
+                f"  the same with metrics on, {callers} callers",
+                each["metrics"][0] / base_us,
+                "times",
+                TARGET_RATIO,
+            ),
         ]
     return rows
