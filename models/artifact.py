@@ -28,7 +28,7 @@ import numpy.typing as npt
 from models.learned import Model
 
 FORMAT = "scaler-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 _ARRAY_NAME = re.compile(r"[a-z0-9_]{1,64}")
 _LIBRARIES = ("numpy", "polars", "lightgbm", "scikit-learn")

@@ -45,6 +45,10 @@ WORTH_GAPS = 2.0
 REPLAN_GAPS = 16
 REPLAN_SHARE = 0.1
 """A place is planned anew when its idle times are this share more than they were, or so many."""
+PERIODS_MS = (0.0, 60_000.0, 300_000.0)
+"""The clocks that idle times are told on: an age since the place was left (0), or the same counted
+from the last full minute, or five minutes before it. Where calls keep to a clock, their idle
+times vary with when the last call came, and their times on that clock do not."""
 BUSY_SMOOTHING = 0.02
 """Weight of a new observation of how long a place is in use: many are needed, they vary widely."""
 CROWD_SMOOTHING = 0.1
@@ -58,10 +62,18 @@ class PlaceHabits:
 
     gaps_ms: FloatArray
     """Recent idle times, oldest first, at most MEMORY_GAPS."""
+    phases_ms: FloatArray
+    """When each began, modulo the longest of PERIODS_MS. Shape of `gaps_ms`."""
     covered_ms: float
     """Mean of min(time in use, start-up time): what a miss costs at this place."""
     excess_ms: float
     """Mean of max(time in use - start-up time, 0): what a start can save once a request waits."""
+
+    def beyond(self, sure_ms: float) -> tuple[list[float], list[float]]:
+        """The idle times longer than that, and when each began: on the clocks, and before time 0,
+        which tells them from what is seen at runtime."""
+        longer = self.gaps_ms > sure_ms
+        return self.gaps_ms[longer].tolist(), (self.phases_ms[longer] - PERIODS_MS[-1]).tolist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +116,7 @@ class Model:
             "place_excess_ms": np.array([place.excess_ms for place in places], dtype=float),
             "place_gaps": np.array([len(each) for each in gaps], dtype=np.int64),
             "gaps_ms": np.concatenate([np.zeros(0), *gaps]),
+            "phases_ms": np.concatenate([np.zeros(0), *(place.phases_ms for place in places)]),
         }
 
     @classmethod
@@ -111,13 +124,15 @@ class Model:
         cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]
     ) -> Model:
         """The inverse of `arrays` and `settings`. Raises KeyError or ValueError on other parts."""
-        gaps = np.split(
-            np.asarray(arrays["gaps_ms"], dtype=float), np.cumsum(arrays["place_gaps"])[:-1]
+        gaps, phases = (
+            np.split(np.asarray(arrays[name], dtype=float), np.cumsum(arrays["place_gaps"])[:-1])
+            for name in ("gaps_ms", "phases_ms")
         )
         places = [
             PlaceHabits(*row)
             for row in zip(
                 gaps,
+                phases,
                 arrays["place_covered_ms"].tolist(),
                 arrays["place_excess_ms"].tolist(),
                 strict=False,
@@ -141,10 +156,6 @@ class Model:
         )
 
 
-PERIODS_MS = (0.0, 60_000.0, 300_000.0)
-"""The clocks that idle times are told on: an age since the place was left (0), or the same counted
-from the last full minute, five minutes, hour before it. Where calls keep to a clock, their idle
-times vary with when the last call came, and their times on that clock do not."""
 REGRET_SMOOTHING = 0.03
 
 
@@ -218,13 +229,14 @@ class _Place:
         order = [at % MEMORY_GAPS for at in range(self.seen - len(self.gaps), self.seen)]
         seen = [at for at in order if self.lefts[at] > 0.0]
         twice = sum(self.lefts[at] <= until_ms for at in seen)
-        gaps = array("d")
+        gaps, lefts = array("d"), array("d")
         if known is not None:
-            told = known.gaps_ms[known.gaps_ms > sure_ms]
-            gaps.frombytes(told[: max(len(told) - twice, 0)].astype(np.float64).tobytes())
+            told, began = known.beyond(sure_ms)
+            still = max(len(told) - twice, 0)
+            gaps.extend(told[:still])
+            lefts.extend(began[:still])
             if self.left_ms < 0.0:  # never in use here
                 self.covered_ms, self.excess_ms = known.covered_ms, known.excess_ms
-        lefts = array("d", bytes(8 * len(gaps)))
         gaps.extend(self.gaps[at] for at in seen)
         lefts.extend(self.lefts[at] for at in seen)
         self.gaps, self.lefts = gaps[-MEMORY_GAPS:], lefts[-MEMORY_GAPS:]
@@ -275,8 +287,8 @@ class _LearnedApp(AppPolicy):
         sure_ms = self._sure_ms(habits.start_ms)
         for number, known in enumerate(habits.places, start=1):
             place = self._place(number)
-            for gap_ms in known.gaps_ms[known.gaps_ms > sure_ms].tolist():
-                place.add_gap(0.0, gap_ms)
+            for gap_ms, left_ms in zip(*known.beyond(sure_ms), strict=True):
+                place.add_gap(left_ms, gap_ms)
             place.covered_ms = known.covered_ms
             place.excess_ms = known.excess_ms
 

@@ -13,7 +13,16 @@ import joblib
 import numpy as np
 
 from data.trace import App, IntArray, Trace
-from models.learned import MAX_PLACES, MEMORY_GAPS, SURE_MS, AppHabits, Learned, Model, PlaceHabits
+from models.learned import (
+    MAX_PLACES,
+    MEMORY_GAPS,
+    PERIODS_MS,
+    SURE_MS,
+    AppHabits,
+    Learned,
+    Model,
+    PlaceHabits,
+)
 from models.window import FloatArray
 from simulator.figures import figures
 from simulator.replay import replay
@@ -70,9 +79,11 @@ def app_habits(
         used_ms = (left_ms - taken_ms).astype(np.float64)
         gaps_ms = (taken_ms[1:] - left_ms[:-1]).astype(np.float64)
         excess_ms = np.maximum(used_ms - start_ms, 0.0)
+        told = np.flatnonzero(gaps_ms > SURE_MS)[-MEMORY_GAPS:]
         places.append(
             PlaceHabits(
-                gaps_ms[gaps_ms > SURE_MS][-MEMORY_GAPS:],
+                gaps_ms[told],
+                left_ms[told].astype(np.float64) % PERIODS_MS[-1],
                 float((used_ms - excess_ms).mean()),
                 float(excess_ms.mean()),
             )
