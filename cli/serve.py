@@ -21,6 +21,7 @@ from service.recording import DAY_S, Recorder, RecordingError
 from service.server import DRAIN_GRACE_S, Operations, PortInUse, serve_until_signal
 from service.serving_policy import LEARNED, choose_policy, follow_store
 from service.tls import ServerTls, TlsError
+from service.tracing import Tracing, TracingError
 
 KNOWN_ERRORS = (
     ArtifactError,
@@ -30,6 +31,7 @@ KNOWN_ERRORS = (
     RecordingError,
     StoreError,
     TlsError,
+    TracingError,
 )
 
 
@@ -88,6 +90,9 @@ def serve(
         Path | None, typer.Option(help="The certificate to show to the platform.")
     ] = None,
     platform_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    otlp: Annotated[
+        str | None, typer.Option(help="Send OpenTelemetry traces to HOST:PORT (the extra otel).")
+    ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="How log lines are written.")] = (
         LogFormat.TEXT
     ),
@@ -120,6 +125,9 @@ def serve(
         else:
             chosen, follower = follow_store(store, price, strict=strict_model)
             operations = replace(operations, follower=follower)
+        if otlp is not None:
+            host_and_port(otlp)
+            operations = replace(operations, tracing=Tracing(otlp))
         if record is not None:
             recorder = Recorder(
                 record, max_age_s=record_days * DAY_S, max_bytes=round(record_gb * 2**30)

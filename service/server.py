@@ -30,6 +30,7 @@ from service.recording import Recorder
 from service.scheduler import Scheduler
 from service.serving_policy import Chosen
 from service.tls import PlatformTls, ServerTls
+from service.tracing import Tracing
 from service.wire import SERVICE, add_scaler
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -110,6 +111,7 @@ class ScalerServer:
         health: Health | None = None,
         tls: ServerTls | None = None,
         platform_tls: PlatformTls | None = None,
+        interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
     ) -> None:
         """`address` is HOST:PORT; port 0 lets the system choose (see `port` after `start`).
 
@@ -131,10 +133,11 @@ class ScalerServer:
         self._address = address
         self._checks = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = grpc.aio.server(
+            interceptors=tuple(interceptors),
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ]
+            ],
         )
         self.port = 0
 
@@ -202,6 +205,7 @@ class Operations:
     """None serves no metrics and no /healthz; 0 lets the system choose."""
     metrics_apps: int = 0
     """How many apps the metrics show by key."""
+    tracing: Tracing | None = None
     follower: Follower | None = None
     """Keeps the policy at what a model store points to."""
     recorder: Recorder | None = None
@@ -225,6 +229,9 @@ async def serve_until_signal(
     recorder, follower = operations.recorder, operations.follower
     if recorder is not None:
         observers.append(recorder)
+    tracing = operations.tracing
+    if tracing is not None:
+        observers.append(tracing)
     server = ScalerServer(  # belongs to the loop it is made in
         chosen.policy,
         platform_target,
@@ -233,6 +240,7 @@ async def serve_until_signal(
         health=health,
         tls=operations.tls,
         platform_tls=operations.platform_tls,
+        interceptors=() if tracing is None else (tracing.interceptor,),
     )
     metrics.watch(server.driver)
     page = None
@@ -265,6 +273,8 @@ async def serve_until_signal(
             recorder.close()
         if page is not None:
             page.close()
+        if tracing is not None:
+            tracing.close()
 
 
 def _show(follower: Follower, metrics: Metrics, health: Health) -> None:

@@ -15,7 +15,7 @@ import service.page
 from service.health import Health, Phase
 from service.metrics import Metrics
 from service.page import Page
-from service.server import SERVICE
+from service.wire import SERVICE
 from tests.service.running import get, scaler, served
 
 MODEL = f"{SERVICE}/model"
