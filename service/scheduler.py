@@ -149,6 +149,8 @@ class Scheduler:
 
     def _wait(self, now_ms: float, pool: Pool, request: Hashable) -> Actions:
         self.waiting += 1
+        if not pool.slots:
+            self.pools.occupy(pool)
         if self._late:
             pool.waiting.append(request)
             starts = pool.policy.arrival(now_ms, pool)
@@ -284,7 +286,9 @@ class Scheduler:
             actions += self._destroy(instance, reason)
         else:
             actions += self._forget(now_ms, instance)
-        if retry and (request is not None or len(pool.waiting) > pool.starting):
+        if retry and request is not None and pool.idle:
+            actions.append(self._bind(pool.idle.pop(), request))  # one went idle meanwhile
+        elif retry and (request is not None or len(pool.waiting) > pool.starting):
             actions += self._start(now_ms, pool, request)
         else:
             actions += self._replace(now_ms, pool)
@@ -397,6 +401,8 @@ class Scheduler:
         """A start that a limit forbids: its request waits, and others' idle instances make room."""
         if request is not None:
             pool.waiting.append(request)
+            if not pool.slots:
+                self.pools.occupy(pool)
         room = self._room
         actions: list[Action] = []
         if room.full_for(pool) or len(self._wanting.get(pool, ())) >= len(pool.waiting):
@@ -499,6 +505,8 @@ class Scheduler:
         if policy.wake_ms <= now_ms:
             policy.wake_ms = inf
             change = policy.wake(now_ms, pool)
+            if policy.wake_ms <= now_ms:
+                policy.wake_ms = now_ms + 1.0  # asked for now, again: rounding, or it would spin
             if change > 0:
                 actions = self._start_many(now_ms, pool, change)
             for _ in range(min(-change, len(pool.idle))):

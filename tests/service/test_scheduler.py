@@ -1,0 +1,174 @@
+"""Properties of the scheduler under arbitrary interleavings, with every policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from data.generate import generate
+from models.learned import Learned, Model
+from models.policy import Policy, State
+from models.registry import make_policy
+from service.limits import UNLIMITED, Limits
+from service.scheduler import DestroySlot, Scheduler
+from tests.service.world import World
+from training.fit import fit
+
+TIGHT = Limits(
+    waiting=40,
+    waiting_per_app=15,
+    apps=8,
+    slots=12,
+    slots_per_app=5,
+    memory_mb=2_000,
+    forget_ms=600_000.0,
+)
+POLICIES = (
+    "fixed:2",
+    "fixed:600",
+    "reference",
+    "learned",
+    "hybrid-histogram",
+    "greedy-dual:1",
+    "knative",
+)
+EXAMPLES = 10
+STEPS = 15
+BURST = 150
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
+"""To have a failure made small, add Phase.shrink: it takes minutes."""
+LEAST_EVENTS = 200_000 // (2 * len(POLICIES)) + 1
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """Of a tiny trace, with its habits under the names that the world gives its apps."""
+    fitted = fit(generate("contest-1", days=0.03, seed=3), create_ms=300.0)
+    apps = {f"app-{number}": habits for number, habits in enumerate(fitted.apps.values())}
+    return replace(fitted, apps=apps)
+
+
+def policy_called(name: str, model: Model) -> Policy:
+    return Learned(model) if name == "learned" else make_policy(name)
+
+
+@pytest.mark.parametrize("limits", [UNLIMITED, TIGHT], ids=["unlimited", "tight"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_invariants_hold(name: str, limits: Limits, model: Model) -> None:
+    events = 0
+
+    class Machine(RuleBasedStateMachine):
+        """Events one by one, which shrink well, and bursts of many, which reach far."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            apps = 12 if limits is TIGHT else 6
+            self.world = World(policy_called(name, model), limits, apps)
+
+        @rule(app=st.integers(0, 11), count=st.integers(1, 12))
+        def arrivals(self, app: int, count: int) -> None:
+            for _ in range(count):
+                self.world.arrive(app)
+
+        @rule(by_ms=st.sampled_from([0.0, 1.0, 500.0, 2_000.0, 60_000.0, 700_000.0]))
+        def time_passes(self, by_ms: float) -> None:
+            self.world.pass_time(by_ms)
+
+        @rule(retry=st.booleans())
+        def every_start_fails(self, retry: bool) -> None:
+            for each in [*self.world.creating, *self.world.starting]:
+                self.world.fail(each, retry=retry)
+
+        @rule()
+        def everybody_goes_away(self) -> None:
+            for each in list(self.world.open):
+                self.world.give_up(each)
+
+        @rule()
+        def all_is_answered(self) -> None:
+            self.world.settle()
+
+        @rule(seed=st.integers(0, 2**32), count=st.integers(BURST, 3 * BURST))
+        def anything(self, seed: int, count: int) -> None:
+            random = Random(seed)
+            for turn in range(count):
+                self.world.step(random)
+                if turn % 16 == 0:
+                    self.world.check()
+
+        @invariant()
+        def all_is_well(self) -> None:
+            self.world.check()
+
+        def teardown(self) -> None:
+            nonlocal events
+            self.world.end()
+            events += self.world.events
+
+    more = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        phases=PHASES,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    while events < LEAST_EVENTS:
+        run_state_machine_as_test(Machine, settings=more)  # type: ignore[no-untyped-call]
+        more = settings(more, derandomize=False)
+
+
+def test_the_last_start_fails_and_nobody_hangs() -> None:
+    for name in ("knative", "fixed:60"):
+        world = World(make_policy(name), Limits(slots_per_app=1))
+        for _ in range(3):
+            world.arrive(0)
+        [first] = world.creating
+        world.fail(first, retry=False)
+        world.check()
+        world.settle()
+        assert not world.open
+
+
+def test_a_retry_starts_anew_for_the_same_request() -> None:
+    world = World(make_policy("fixed:60"))
+    request = world.arrive(0)
+    [first] = world.creating
+    world.created(first)
+    world.fail(first, retry=True)
+    [second] = world.creating
+    assert first in world.destroying
+    world.created(second)
+    world.ready(second)
+    assert world.serving == {second: request}
+    world.end()
+
+
+def test_a_request_that_is_gone_leaves_its_start_for_the_next() -> None:
+    world = World(make_policy("fixed:60"))
+    world.give_up(world.arrive(0))
+    [start] = world.creating
+    world.created(start)
+    world.ready(start)
+    request = world.arrive(0)
+    assert world.serving == {start: request}
+    world.end()
+
+
+def test_instances_of_an_earlier_run() -> None:
+    scheduler = Scheduler(make_policy("fixed:60"))
+    assert not scheduler.adopt(0.0, "old-1", "app", 128, state=State.IDLE)
+    assert not scheduler.adopt(0.0, "old-2", "app", 128, state=State.BUSY)
+    [action] = scheduler.adopt(0.0, "old-3", "app", 128, state=State.DESTROYING)
+    assert isinstance(action, DestroySlot)
+    assert not scheduler.slot_destroyed(1.0, "old-3")
+    assert not scheduler.idle(2.0, "old-2")
+    assert {each.id for each in scheduler.idle_instances()} == {"old-1", "old-2"}
+    assert scheduler.next_wake_ms == 60_000.0
+    assert len(scheduler.wake(60_000.0)) == 1
+    assert len(scheduler.wake(60_002.0)) == 1
