@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import demo, evaluate, health, models, serve, simulate, trace, train
+from cli import demo, evaluate, health, models, retrain, serve, simulate, trace, train
 from cli.console import UserError, fail
 from data.trace import TraceError
 
@@ -23,6 +23,7 @@ app.add_typer(trace.app, name="trace")
 app.add_typer(models.app, name="models")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("retrain")(retrain.retrain_command)
 app.command("serve")(serve.serve)
 app.command("health")(health.health)
 app.command("simulate")(simulate.simulate)

@@ -47,8 +47,9 @@ def is_recording(path: Path) -> bool:
     )
 
 
-def read_recording(folder: Path, since_ms: float | None = None) -> Trace:
-    """Every request with an execution, the open segment's too; those before `since_ms` not.
+def read_recording(folder: Path, window_ms: float | None = None) -> Trace:
+    """Every request with an execution, the open segment's too; with `window_ms` those that arrive
+    no longer than that before the newest.
 
     A torn segment or line is left out, and noted. Raises TraceError where nothing is left.
     """
@@ -67,9 +68,16 @@ def read_recording(folder: Path, since_ms: float | None = None) -> Trace:
         tables.append(table.filter(pl.col("outcome").is_in(SERVED)).select(list(SCHEMA)))
     whole, abouts, more = read_whole(sorted(folder.glob(f"*{SEGMENT}")))
     tables += whole
-    if since_ms is not None:
+    if window_ms is not None:
+        newest_ms = max((_newest(table) for table in tables), default=0)
+        since_ms = newest_ms - window_ms
         tables = [table.filter(pl.col("arrival_ms") >= since_ms) for table in tables]
     return to_trace(folder, tables, abouts, [*notes, *more])
+
+
+def _newest(table: pl.DataFrame) -> int:
+    newest = table["arrival_ms"].max()
+    return newest if isinstance(newest, int) else 0
 
 
 def observed_create_ms(folder: Path) -> float | None:

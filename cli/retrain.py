@@ -1,0 +1,155 @@
+"""`scaler retrain`: train on what was recorded, judge, promote if better. For cron, a job, by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from cli.console import UserError, err, print_json, progress
+from cli.models import StoreOption
+from data.read import read_trace
+from data.recording import is_recording, observed_create_ms, read_recording
+from data.trace import Trace, TraceError
+from models.artifact import ArtifactError
+from models.store import Store, StoreError
+from simulator.replay import CREATE_MS
+from training.drift import Drift
+from training.retrain import DAY_MS, Busy, Options, RetrainError, check_recording, job, retrain
+
+EXIT_BUSY = 3
+EXIT_KEPT = 10
+_UNITS_MS = {"m": 60_000.0, "h": 3_600_000.0, "d": DAY_MS}
+
+
+def retrain_command(
+    store: StoreOption,
+    log: Annotated[Path, typer.Option(help="What scaler serve --record wrote; or any trace.")],
+    window: Annotated[
+        str, typer.Option(help="How much of it, back from the newest request: 14d, 36h, 90m.")
+    ] = "14d",
+    holdout: Annotated[
+        str | None,
+        typer.Option(help="The newest part, to judge by; else a fifth and a day at most."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(min=0, max=1, help="By which share it must cost less than the others.")
+    ] = 0.01,
+    price: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6, help="Seconds of waiting a GB·s is worth, as for serve; else found."
+        ),
+    ] = None,
+    create_ms: Annotated[
+        float | None, typer.Option(min=0, help="What CreateSlot takes; else as recorded.")
+    ] = None,
+    keep: Annotated[int, typer.Option(min=2, help="Versions that stay in the store.")] = 30,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge, and promote nothing.")] = False,
+    drift_report: Annotated[
+        Path | None, typer.Option(help="*.json to write: the drift of every app.")
+    ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help=f"End with {EXIT_KEPT} if nothing is promoted.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Trains a challenger on all but the newest stretch of a recording, replays that stretch with
+    the model in service, the challenger and fixed:300, and promotes what wins by the margin.
+
+    Exit codes: 0 it is done, whether promoted or not; 2 the recording or the store is no good, and
+    nothing changed; 3 another retraining works on this store.
+    """
+    try:
+        options = Options(
+            window_ms=duration_ms("--window", window),
+            holdout_ms=None if holdout is None else duration_ms("--holdout", holdout),
+            margin=margin,
+            price=price,
+            jobs=jobs,
+            keep=keep,
+        )
+        opened = Store(store)
+        with job(opened) as work, progress("reading", 1.0) as show:
+            trace = _read(log, options.window_ms)
+            check_recording(trace, log)
+            create_ms = create_ms if create_ms is not None else _create_ms(log)
+            options = Options(
+                options.window_ms, options.holdout_ms, margin, price, create_ms, jobs, keep
+            )
+            result, drift = retrain(
+                trace, opened, options, work, dry_run=dry_run, report=lambda _, share: show(share)
+            )
+        if drift_report is not None:
+            _write(drift_report, drift)
+    except Busy as busy:
+        _failed(json, "busy", str(busy))
+        err.print(f"scaler: {busy}", soft_wrap=True, markup=False, highlight=False)
+        raise typer.Exit(EXIT_BUSY) from None
+    except (ArtifactError, RetrainError, StoreError, TraceError, UserError) as error:
+        _failed(json, "failed", str(error))
+        raise UserError(str(error)) from None
+    for note in result["notes"]:
+        err.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
+    if json:
+        print_json(result)
+    else:
+        _print(result)
+    if exit_code and result["outcome"] == "kept":
+        raise typer.Exit(EXIT_KEPT)
+
+
+def duration_ms(option: str, text: str) -> float:
+    """`14d`, `36h` or `90m` in ms. Raises UserError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)
+    if found is None or float(found[1]) <= 0.0:
+        raise UserError(f"{option} {text!r}: give a number and m, h or d, as 14d")
+    return float(found[1]) * _UNITS_MS[found[2]]
+
+
+def _read(log: Path, window_ms: float) -> Trace:
+    return read_recording(log, window_ms) if is_recording(log) else read_trace(log)
+
+
+def _create_ms(log: Path) -> float:
+    seen = observed_create_ms(log) if is_recording(log) else None
+    return CREATE_MS if seen is None else seen
+
+
+def _failed(json: bool, outcome: str, reason: str) -> None:
+    if json:
+        print_json({"outcome": outcome, "version": None, "reason": reason})
+
+
+def _write(path: Path, drift: Drift) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(orjson.dumps(drift.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
+        partial.rename(path)
+    except OSError as error:
+        raise UserError(f"--drift-report {path}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _print(result: dict[str, Any]) -> None:
+    drift = result["drift"]
+    lines = [f"{result['outcome']}: {result['reason']}"]
+    if result["version"] is not None:
+        lines.append(f"version {result['version']} is in service")
+    for name, figures in result["judged"].items():
+        lines.append(
+            f"  {name:<10} cost {figures['cost_s']:,.1f} s: {figures['wasted_gb_s']:,.0f} GB·s"
+            f" wasted, {figures['wait_s']:,.1f} s waited, score {figures['score']:.2f}"
+        )
+    lines.append(
+        f"drift: {drift['rate_before']:,.0f} → {drift['rate_now']:,.0f} requests an hour,"
+        f" {drift['apps_changed']} apps changed, {drift['apps_new']} new, {drift['apps_gone']} gone"
+    )
+    for line in lines:
+        err.print(line, soft_wrap=True, markup=False, highlight=False)
