@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,7 @@ from service.serving_policy import LEARNED, choose_policy, follow_store
 from service.tls import ServerTls, TlsError
 from service.tracing import Tracing, TracingError
 
+log = logging.getLogger("scaler")
 KNOWN_ERRORS = (
     ArtifactError,
     PolicyError,
@@ -119,6 +122,8 @@ def serve(
         metrics_port=metrics_port,
         metrics_apps=metrics_apps,
     )
+    if operations.tls is None and not _is_loopback(host):
+        log.warning("in the clear on %s: whoever reaches it can call; see --tls-cert", host)
     try:
         if store is None:
             chosen = choose_policy(policy, model, price, strict=strict_model)
@@ -140,6 +145,13 @@ def serve(
         )
     except KNOWN_ERRORS as error:
         raise UserError(str(error)) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _server_tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:
