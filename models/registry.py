@@ -45,7 +45,10 @@ def make_policy(name: str, model: Model | None = None, price: float | None = Non
             raise PolicyError("the policy learned needs a model: train one, name it with --model")
         if price is not None and not (isfinite(price) and price > 0.0):
             raise PolicyError(f"the price is {price:g}: it must be a number above 0")
-        return Learned(model, price)
+        try:
+            return Learned(model, price)
+        except ValueError as error:  # the model's own price
+            raise PolicyError(f"the model cannot be used: {error}") from None
     if kind == "reference" and not colon:
         return Reference()
     if kind in _WITH_NUMBER:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from data.read import write_trace
 from models.artifact import ArtifactError, write_artifact
 from models.learned import Learned, Model
 from models.registry import PolicyError
 from service.serving_policy import BUILT_IN, choose_policy
 from tests.service.running import get, scaler
 from tests.service.test_health import MODEL
+from tests.traces import trace_of
 
 ABOUT: dict[str, Any] = {"created": "2026-01-01T00:00:00+00:00", "trained_on": {"name": "by-hand"}}
 
@@ -35,8 +39,10 @@ def test_a_good_model(folder: Path) -> None:
     assert chosen.about["version"] != BUILT_IN
 
 
-@pytest.mark.parametrize("damage", ["gone", "altered", "cut", "another version", "no manifest"])
-def test_a_bad_model_degrades(folder: Path, damage: str) -> None:
+DAMAGES = ("gone", "altered", "cut", "another version", "no manifest")
+
+
+def spoil(folder: Path, damage: str) -> None:
     array = folder / "gaps_ms.npy"
     manifest = folder / "manifest.json"
     if damage == "gone":
@@ -51,6 +57,11 @@ def test_a_bad_model_degrades(folder: Path, damage: str) -> None:
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format_version": 99}))
     else:
         manifest.write_text("[]")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_bad_model_degrades(folder: Path, damage: str) -> None:
+    spoil(folder, damage)
     chosen = choose_policy("learned", folder)
     assert isinstance(chosen.policy, Learned)
     assert chosen.problem is not None
@@ -59,6 +70,25 @@ def test_a_bad_model_degrades(folder: Path, damage: str) -> None:
     assert chosen.about["version"] == BUILT_IN
     with pytest.raises(ArtifactError, match="model"):
         choose_policy("learned", folder, strict=True)
+
+
+@pytest.mark.parametrize("damage", ["gone", "altered", "another version", "price"])
+def test_evaluate_refuses_a_bad_model(folder: Path, tmp_path: Path, damage: str) -> None:
+    trace = tmp_path / "trace.parquet"
+    write_trace(trace_of([(at * 1_000, 0, 20) for at in range(20)]), trace)
+    if damage == "price":
+        write_artifact(folder, Model(price_s_per_gb_s=-1.0), ABOUT)
+    else:
+        spoil(folder, damage)
+    command = [sys.executable, "-m", "cli.main", "evaluate", trace, "--policy", "learned"]
+    ended = subprocess.run(
+        [*map(str, command), "--model", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("scaler: ")
+    assert "model" in line
 
 
 def test_a_model_with_a_price_that_cannot_be(tmp_path: Path) -> None:
