@@ -86,7 +86,7 @@ async def attack(count: int, seed: int, on_progress: Progress = lambda _: None) 
         attacker = _Attacker(address, page, outcome, on_progress)
         outcome.before = await _state(process, page)
         for part in range(3):
-            await attacker.attack(count // 3, Random(f"{seed}-{part}"))
+            await attacker.attack(_shares(count, 3)[part], Random(f"{seed}-{part}"))
             state = await _settled(process, page)
             if part == 0:
                 outcome.warm = state
