@@ -27,6 +27,8 @@ def check_model(model: Model) -> None:
         for place in app.places:
             fine = fine and _is_time(place.covered_ms) and _is_time(place.excess_ms)
             fine = fine and len(place.gaps_ms) <= MEMORY_GAPS and _are_times(place.gaps_ms)
+            fine = fine and place.phases_ms.shape == place.gaps_ms.shape
+            fine = fine and _are_times(place.phases_ms)
         if not fine:
             raise ArtifactError(f"the model has impossible habits for app {key!r}: train it again")
 

@@ -45,10 +45,14 @@ def fit(
     trace: Trace,
     *,
     create_ms: float,
+    price: float | None = None,
     jobs: int = 1,
     on_progress: Callable[[float], None] | None = None,
 ) -> Model:
-    """Fits on every request of `trace`. `on_progress` gets the fraction done, now and then."""
+    """Fits on every request of `trace`. `on_progress` gets the fraction done, now and then.
+
+    A `price` (seconds of waiting per GB·s) that is given is not looked for.
+    """
     called = _called(trace)
     habits = _all_habits(trace, called, create_ms, jobs if len(trace) > 500_000 else 1)
     if on_progress is not None:
@@ -57,7 +61,8 @@ def fit(
     start_ms = float(np.median([app.start_ms for app in habits]))
     apps = {trace.apps[app].key: own for app, own in zip(called.tolist(), habits, strict=True)}
     unpriced = Model(prior_ms=prior_ms, start_ms=start_ms)
-    price = _best_price(trace, unpriced, create_ms, jobs, on_progress)
+    if price is None:
+        price = _best_price(trace, unpriced, create_ms, jobs, on_progress)
     return Model(price, prior_ms, start_ms, apps)
 
 

@@ -174,20 +174,24 @@ def retrain(
     Raises RetrainError where the log is no good, StoreError; nothing is promoted then.
     """
     pointer = store.pointer()
-    champion = None
-    problem = None
+    champion = problem = None
+    saw_until_ms = 0.0
     if pointer is not None:
         try:
-            champion, _ = store.read(pointer.version)
+            champion, manifest = store.read(pointer.version)
+            saw_until_ms = float(manifest.get("trained_on", {}).get("last_arrival_ms", 0.0))
         except (ArtifactError, StoreError) as error:
-            problem = str(error)  # one that nobody can serve with is no champion
+            # one that nobody can serve with is no champion
+            problem = f"the champion is not judged: {error}"
     version = None if pointer is None else pointer.version
     parts = split(settled(log, work, options, version), options)
+    if saw_until_ms > parts.judged.split_ms:
+        problem = "the champion was trained on some of what it is judged by, which flatters it"
     moved = drift(parts.training, parts.held_out)
     steps = _Steps(work, parts.whole, options, version)
 
     report("training the challenger", 0.05)
-    challenger = steps.model("challenger", lambda: _fit(parts.training, options))
+    challenger = steps.model("challenger", lambda: _fit(parts.training, options, options.price))
     report("replaying", 0.45)
     price, judged = _judge(parts, champion, challenger, options, steps)
     won, reason = _verdict(judged, options.margin)
@@ -202,7 +206,7 @@ def retrain(
         "window": trained_on(parts.whole),
         "judged": judged,
         "drift": moved.as_json(SHOWN_APPS),
-        "notes": [*log.notes, *([f"champion not judged: {problem}"] if problem else [])],
+        "notes": [*log.notes, *([problem] if problem else [])],
     }
     if not won:
         steps.done()
@@ -230,9 +234,8 @@ def retrain(
     return result | {"outcome": "promoted", "version": added}, moved
 
 
-def _fit(part: Trace, options: Options) -> Model:
-    model = fit(part, create_ms=options.create_ms, jobs=options.jobs)
-    return model if options.price is None else replace(model, price_s_per_gb_s=options.price)
+def _fit(part: Trace, options: Options, price: float | None) -> Model:
+    return fit(part, create_ms=options.create_ms, price=price, jobs=options.jobs)
 
 
 def _judge(
@@ -292,7 +295,9 @@ def _final(
     steps: _Steps,
 ) -> tuple[Model, bool]:
     """The model for service, and whether it was fitted on everything."""
-    final = steps.model("final", lambda: _fit(parts.whole, options))
+    # At the price that was judged: it is what a short stretch is the most wrong about.
+    found = challenger.price_s_per_gb_s
+    final = steps.model("final", lambda: _fit(parts.whole, options, found))
     figures = steps.json("final", lambda: _figures(parts.judged, final, options))
     cost_s = price * figures["wasted_gb_s"] + figures["wait_s"]
     if cost_s <= judged["challenger"]["cost_s"] * (1.0 + options.margin):
