@@ -80,7 +80,7 @@ def demo(
     if result.failed or left:
         raise UserError(f"{result.failed} requests failed, {left} slots leaked: {result.errors}")
 
-    fold: Fold = run(part, chosen(DEFAULT_POLICIES), model, CREATE_MS, jobs, False)
+    fold: Fold = run(part, chosen(DEFAULT_POLICIES), model, CREATE_MS, jobs, keep_replays=True)
     report = folder / "report.html"
     draw(fold, report=report, picture=None, create_ms=CREATE_MS)
     _say(4, "the second half replayed under each policy:")
@@ -130,7 +130,7 @@ async def _live(stretch: Trace, model: Path) -> tuple[LiveResult, int, int]:
     try:
         channel = await connect(f"127.0.0.1:{port}", timeout_s=30.0)
         with progress("serving live", len(stretch)) as show:
-            playing = asyncio.create_task(play(stretch, channel, result))
+            playing = asyncio.create_task(play(stretch, channel, result, ready=platform.ready))
             while not playing.done():
                 await asyncio.wait({playing}, timeout=0.5)
                 show(result.finished + result.failed)

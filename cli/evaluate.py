@@ -49,6 +49,8 @@ class Fold:
 
     part: Window
     measured: list[Measured]
+    model: Model | None = None
+    """What learned went by."""
 
 
 def evaluate(
@@ -111,7 +113,15 @@ def evaluate(
             if model is not None:
                 _warn_if_it_saw_the_answer(model, parts[0])
             done = [
-                run(part, settings, trained, create_ms, jobs, outcomes is not None)
+                run(
+                    part,
+                    settings,
+                    trained,
+                    create_ms,
+                    jobs,
+                    keep_requests=outcomes is not None,
+                    keep_replays=report is not None,
+                )
                 for part in parts
             ]
         if outcomes is not None:
@@ -131,7 +141,9 @@ def run(
     model: Model | None,
     create_ms: float,
     jobs: int,
-    keep_requests: bool,
+    *,
+    keep_requests: bool = False,
+    keep_replays: bool = False,
 ) -> Fold:
     """Trains if no model is given, then replays every setting."""
     if model is None and any(each.policy == "learned" for each in settings):
@@ -149,10 +161,11 @@ def run(
             model=model,
             jobs=jobs,
             keep_requests=keep_requests,
+            keep_replays=keep_replays,
         ):
             measured.append(each)
             show(len(measured))
-    return Fold(part, measured)
+    return Fold(part, measured, model)
 
 
 def check_drawing() -> None:
@@ -172,7 +185,7 @@ def draw(fold: Fold, *, report: Path | None, picture: Path | None, create_ms: fl
 
     try:
         if report is not None:
-            write_report(report, fold.part, fold.measured, create_ms=create_ms)
+            write_report(report, fold.part, fold.measured, model=fold.model, create_ms=create_ms)
         if picture is not None:
             picture.write_text(frontier(fold.measured))
     except ReportError as error:

@@ -18,7 +18,7 @@ stands behind them. An app that was never seen starts from the prior alone.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -304,6 +304,11 @@ class _LearnedApp(AppPolicy):
         for number, place in enumerate(self._places):
             place.relearn(known[number] if number < len(known) else None, sure_ms, until_ms)
 
+    @property
+    def places(self) -> Sequence[_Place]:
+        """What is known of each place, the first first."""
+        return self._places
+
     # The scheduler's questions
 
     def arrival(self, now_ms: float, pool: Pool) -> int:
@@ -501,6 +506,15 @@ class Learned(Policy):
     def start_ms(self, key: str, memory_mb: int, runtime: str) -> float:
         habits = self.model.apps.get(key)
         return self.model.start_ms if habits is None else habits.start_ms
+
+    def clocks(self, pools: Iterable[Pool]) -> dict[float, int]:
+        """The idle times seen in `pools`, by the period (ms) of the clock their place goes by."""
+        seen = dict.fromkeys(PERIODS_MS, 0)
+        for pool in pools:
+            if isinstance(pool.policy, _LearnedApp):
+                for place in pool.policy.places:
+                    seen[PERIODS_MS[place.clock]] += place.seen
+        return seen
 
     def adopt(self, pool: Pool, until_ms: float) -> None:
         """Takes over a pool from another learned policy, with all that was learned online since.

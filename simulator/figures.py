@@ -98,7 +98,7 @@ def clairvoyant(trace: Trace, split_ms: float, *, create_ms: float = CREATE_MS) 
     for index, app in enumerate(trace.apps):
         own = np.flatnonzero(trace.app == index)
         start_ms = create_ms + app.init_ms
-        charged_ms = _charged_gaps_ms(
+        charged_ms = charged_gaps_ms(
             trace.arrival_ms[own].tolist(), trace.duration_ms[own].tolist(), start_ms, split_ms
         )
         idle_gb_s += charged_ms / 1000.0 * float(memory[index])
@@ -113,9 +113,10 @@ def clairvoyant(trace: Trace, split_ms: float, *, create_ms: float = CREATE_MS) 
     )
 
 
-def _charged_gaps_ms(
+def charged_gaps_ms(
     arrivals_ms: list[int], durations_ms: list[int], start_ms: float, split_ms: float
 ) -> float:
+    """What the clairvoyant reference holds one app's idle instances for, in ms from the split on."""
     free: list[int] = []
     free_since: list[float] = []
     in_use: list[tuple[float, int]] = []

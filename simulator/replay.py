@@ -42,6 +42,8 @@ class Replay:
     wait_ms: npt.NDArray[np.float64]
     cold: npt.NDArray[np.bool_]
     slots: list[Slot]
+    slot: npt.NDArray[np.int64]
+    """Which of the slots served each request: its index."""
     end_ms: float
     """The end of the last execution; slots left then are destroyed then."""
 
@@ -71,6 +73,8 @@ def replay(
     wait_ms = [0.0] * count
     cold = bytearray(count)
     slots: list[Slot] = []
+    slot_of: dict[str, int] = {}
+    served_by = [""] * count
     events: list[tuple[float, int, int, Instance, int]] = []
     sequence = 0
     now_ms = 0.0
@@ -82,6 +86,7 @@ def replay(
             if isinstance(action, Assign):
                 row: int = action.request  # type: ignore[assignment]
                 wait_ms[row] = now_ms - arrival_ms[row]
+                served_by[row] = action.instance.id
                 done_ms = now_ms + duration_ms[row]
                 heappush(events, (done_ms, _COMPLETION, sequence, action.instance, row))
             elif isinstance(action, CreateSlot):
@@ -92,6 +97,7 @@ def replay(
                 heappush(events, (ready_ms, _READY, sequence, instance, -1))
             elif isinstance(action, DestroySlot):
                 instance = action.instance
+                slot_of[instance.id] = len(slots)
                 slots.append(Slot(index_of[instance.pool.key], instance.started_ms, now_ms))
                 scheduler.slot_destroyed(now_ms, instance.id)
             else:
@@ -129,10 +135,12 @@ def replay(
             carry_out(actions)
 
     for instance in scheduler.instances.values():
+        slot_of[instance.id] = len(slots)
         slots.append(Slot(index_of[instance.pool.key], instance.started_ms, now_ms))
     return Replay(
         np.array(wait_ms, dtype=np.float64),
         np.frombuffer(cold, dtype=np.bool_).copy(),
         slots,
+        np.array([slot_of[instance_id] for instance_id in served_by], dtype=np.int64),
         now_ms,
     )

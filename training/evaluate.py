@@ -19,8 +19,9 @@ from data.trace import Trace, TraceError
 from models.learned import Learned, Model
 from models.policy import Policy
 from models.registry import PolicyError, make_policy
+from service.scheduler import Scheduler
 from simulator.figures import Figures, clairvoyant, figures, memory_gb, slot_gb_s_by_app
-from simulator.replay import replay
+from simulator.replay import Replay, replay
 from training.cluster import share, task
 from training.fit import fit
 from training.settings import BASELINE, CLAIRVOYANT, GREEDY_DUAL, LEARNED, Setting, capacities_gb
@@ -66,6 +67,10 @@ class Measured:
     wait_ms: FloatArray | None = None
     """A value for each measured request, in order of arrival, where asked for; so is `cold`."""
     cold: npt.NDArray[np.bool_] | None = None
+    replayed: Replay | None = None
+    """The whole replay, where asked for."""
+    clocks: Mapping[float, int] | None = None
+    """For learned: idle times seen, by the period in ms of the clock they were told on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +138,23 @@ def evaluate(
     model: Model | None = None,
     jobs: int = 1,
     keep_requests: bool = False,
+    keep_replays: bool = False,
 ) -> Iterator[Measured]:
     """Yields the figures of each setting, in order, as they are known.
 
-    `keep_requests` keeps wait and cold start of every measured request. Raises PolicyError before
+    `keep_requests` keeps wait and cold start of every measured request, `keep_replays` the whole
+    replays of the baseline and of learned (one of each). Raises PolicyError before
     the first replay where a policy cannot be made.
     """
     for setting in settings:
         if setting.policy != CLAIRVOYANT:
             _policy(setting, model)
     trace, known = share(part), share(model)
-    calls = (task(measure, trace, each, create_ms, known, keep_requests) for each in settings)
+    whole = _to_keep(settings) if keep_replays else []
+    calls = (
+        task(measure, trace, each, create_ms, known, keep_requests, each in whole)
+        for each in settings
+    )
     workers = max(min(jobs, len(settings)), 1)
     yield from joblib.Parallel(n_jobs=workers, return_as="generator")(calls)
 
@@ -154,6 +165,7 @@ def measure(
     create_ms: float,
     model: Model | None = None,
     keep_requests: bool = False,
+    keep_replay: bool = False,
 ) -> Measured:
     """Replays the window's trace from its start with one setting."""
     trace, split_ms = part.trace, part.split_ms
@@ -162,7 +174,9 @@ def measure(
     policy = _policy(setting, model)
     if isinstance(policy, Learned):
         setting = replace(setting, knob="price", knob_value=policy.price)
-    result = replay(trace, policy, create_ms=create_ms)
+    scheduler = Scheduler(policy)
+    result = replay(trace, policy, create_ms=create_ms, make_scheduler=lambda _: scheduler)
+    clocks = policy.clocks(scheduler.pools.values()) if isinstance(policy, Learned) else None
     rows = trace.arrival_ms >= split_ms
     wait_ms, cold, app = result.wait_ms[rows], result.cold[rows], trace.app[rows]
     slot_gb_s = slot_gb_s_by_app(trace, result, split_ms)
@@ -184,6 +198,8 @@ def measure(
         apps,
         wait_ms if keep_requests else None,
         cold if keep_requests else None,
+        result if keep_replay else None,
+        clocks,
     )
 
 
@@ -243,6 +259,12 @@ def mean_and_spread(runs: Sequence[Measured]) -> tuple[Measured, Mapping[str, fl
         if name in ("requests", "cold_starts"):
             mean[name] = round(mean[name])
     return Measured(setting, Figures(**mean)), spread
+
+
+def _to_keep(settings: Sequence[Setting]) -> list[Setting]:
+    """Of the baseline and of learned the one that `find` will find."""
+    of = [[each for each in settings if each.policy == name] for name in (BASELINE, LEARNED)]
+    return [min(each, key=lambda one: one.price is not None) for each in of if each]
 
 
 def find(measured: Sequence[Measured], policy: str) -> Measured | None:

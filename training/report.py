@@ -13,12 +13,19 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from models.learned import Model
 from simulator.figures import price_s_per_gb_s
 from training import plots
+from training.account import account, clairvoyant_cost, hindsight_cost
+from training.calibration import calibration
 from training.evaluate import Measured, Window, find, saving
 from training.settings import BASELINE, LEARNED
 
 TEMPLATE = "report.html.j2"
+ACCOUNTED_APPS = 24
+"""How many apps the picture of the account shows: those that cost most."""
+TIMELINE_MS = 1_800_000.0
+TIMELINE_REQUESTS = 30
 SHOWN_APPS = 8
 """How many of the apps that gain, and that lose, most."""
 
@@ -45,10 +52,19 @@ class AppChange:
 
 
 def write_report(
-    path: Path, part: Window, measured: Sequence[Measured], *, create_ms: float
+    path: Path,
+    part: Window,
+    measured: Sequence[Measured],
+    *,
+    create_ms: float,
+    model: Model | None = None,
 ) -> None:
-    """Writes the page for one evaluation to `path`, whole or not at all."""
-    page = render(part, measured, create_ms=create_ms)
+    """Writes the page for one evaluation to `path`, whole or not at all.
+
+    `model` is what learned went by. The account, the timeline and the calibration are shown where
+    the evaluation kept the replays.
+    """
+    page = render(part, measured, create_ms=create_ms, model=model)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text(page, encoding="utf-8")
@@ -59,7 +75,9 @@ def write_report(
         temporary.unlink(missing_ok=True)
 
 
-def render(part: Window, measured: Sequence[Measured], *, create_ms: float) -> str:
+def render(
+    part: Window, measured: Sequence[Measured], *, create_ms: float, model: Model | None = None
+) -> str:
     """The page's text. Everything from the trace is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -95,7 +113,90 @@ def render(part: Window, measured: Sequence[Measured], *, create_ms: float) -> s
         "losers": [each for each in changes[::-1][:SHOWN_APPS] if each.gain_s < 0.0],
         "baseline": BASELINE,
     }
+    context |= _rest(part, measured, price, create_ms)
+    context |= _timeline(part, measured, changes, create_ms)
+    context |= _used_by_the_model(part, measured, model)
     return environment.get_template(TEMPLATE).render(context)
+
+
+def _rest(
+    part: Window, measured: Sequence[Measured], price: float | None, create_ms: float
+) -> dict[str, Any]:
+    """What is left of waste and waiting under learned, and what it consists of."""
+    ours = find(measured, LEARNED)
+    if ours is None or ours.replayed is None or price is None:
+        return {"rest": None}
+    trace, split_ms = part.trace, part.split_ms
+    of = account(trace, ours.replayed, split_ms, price=price, create_ms=create_ms)
+    hindsight = hindsight_cost(trace, split_ms, price=price, create_ms=create_ms)
+    clairvoyant = clairvoyant_cost(trace, split_ms, price=price, create_ms=create_ms)
+    total = of.total
+    most = np.argsort(-total)[:ACCOUNTED_APPS]
+    most = most[total[most] > 0.0]
+    names = [f"{trace.apps[index].key[:10]}…, {trace.apps[index].memory_mb} MB" for index in most]
+    whole = max(float(total.sum()), 1e-9)
+    return {
+        "rest": Markup(plots.parts_by_app(of, hindsight, most.tolist(), names)),  # noqa: S704
+        "rest_parts": [
+            (label, float(getattr(of, name).sum()), float(getattr(of, name).sum()) / whole)
+            for name, (label, _) in plots.PARTS.items()
+        ],
+        "rest_total": whole,
+        "rest_hindsight": float(hindsight.sum()),
+        "rest_clairvoyant": float(clairvoyant.sum()),
+        "rest_shown": float(total[most].sum()) / whole,
+    }
+
+
+def _timeline(
+    part: Window, measured: Sequence[Measured], changes: Sequence[AppChange], create_ms: float
+) -> dict[str, Any]:
+    """The app that gains most, in the half hour whose requests are nearest to TIMELINE_REQUESTS."""
+    base, ours = find(measured, BASELINE), find(measured, LEARNED)
+    if (
+        base is None
+        or ours is None
+        or base.replayed is None
+        or ours.replayed is None
+        or not changes
+    ):
+        return {"timeline": None}
+    trace = part.trace
+    index = next(i for i, app in enumerate(trace.apps) if app.key == changes[0].key)
+    arrivals = trace.arrival_ms[(trace.app == index) & (trace.arrival_ms >= part.split_ms)]
+    starts = np.arange(part.split_ms, float(trace.arrival_ms[-1]), TIMELINE_MS)
+    counts = np.diff(np.searchsorted(arrivals, [*starts, starts[-1] + TIMELINE_MS]))
+    from_ms = float(starts[np.abs(counts - TIMELINE_REQUESTS).argmin()])
+    lanes = {BASELINE: base.replayed, LEARNED: ours.replayed}
+    drawn = plots.timeline(trace, lanes, index, from_ms, from_ms + TIMELINE_MS, create_ms)
+    return {
+        "timeline": Markup(drawn),  # noqa: S704
+        "timeline_app": changes[0],
+        "timeline_from": datetime.fromtimestamp(from_ms / 1000.0, UTC).strftime("%Y-%m-%d %H:%M"),
+        "timeline_start_s": (create_ms + trace.apps[index].init_ms) / 1000.0,
+    }
+
+
+def _used_by_the_model(
+    part: Window, measured: Sequence[Measured], model: Model | None
+) -> dict[str, Any]:
+    """What the model knows, which clocks its places go by, and how well its forecasts hold."""
+    ours = find(measured, LEARNED)
+    if model is None or ours is None or ours.clocks is None:
+        return {"model": None}
+    of = calibration(part.trace, part.split_ms, model)
+    seen = max(sum(ours.clocks.values()), 1)
+    places = [place for app in model.apps.values() for place in app.places]
+    return {
+        "model": model,
+        "model_places": len(places),
+        "model_gaps": sum(len(place.gaps_ms) for place in places),
+        "model_prior_s": [float(np.quantile(model.prior_ms, q)) / 1e3 for q in (0.1, 0.5, 0.9)],
+        "clocks": [(period / 1000.0, count / seen) for period, count in ours.clocks.items()],
+        "calibration": Markup(plots.calibrated(of)),  # noqa: S704
+        "calibration_error": of.error,
+        "calibration_forecasts": int(of.forecasts.sum()),
+    }
 
 
 def app_changes(part: Window, measured: Sequence[Measured]) -> tuple[list[AppChange], float | None]:

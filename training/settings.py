@@ -37,7 +37,7 @@ DEFAULTS = {"hybrid-histogram": 240.0, "knative": 60.0}
 KEEP_S = (10, 20, 30, 60, 120, 180, 300, 450, 600, 900, 1200, 1800, 3600, 7200)
 RANGE_MINUTES = (2, 5, 10, 20, 30, 60, 120, 240, 480)
 STABLE_WINDOW_S = (6, 15, 30, 60, 120, 300, 600, 1800, 3600)
-PRICES = tuple(float(f"{price:.2g}") for price in np.geomspace(0.003, 3.0, 13))
+PRICES = tuple(float(f"{price:.3g}") for price in np.geomspace(0.0003, 0.3, 19))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,237 @@
+"""Retraining: who wins and who does not, what it survives, what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from data.generate import generate
+from data.recording import COLUMNS, read_recording, write_segment
+from data.trace import Trace
+from models.learned import Model
+from models.store import Store
+from training import fit as fitting
+from training import retrain as retraining
+from training.drift import drift, stability
+from training.retrain import Busy, Options, RetrainError, check_recording, job, retrain, settled
+
+OPTIONS = Options(create_ms=300.0, price=0.04)
+
+
+@pytest.fixture(scope="module")
+def log() -> Trace:
+    """An hour and a half of controllers: about 4,000 requests of six apps."""
+    return generate("contest-1", days=1.5 / 24.0, seed=3)
+
+
+def run(log: Trace, store: Store, options: Options = OPTIONS, **more: Any) -> dict[str, Any]:
+    with job(store) as work:
+        return retrain(log, store, options, work, **more)[0]
+
+
+def record(trace: Trace, folder: Path, segments: int = 4) -> None:
+    """What a service would have recorded of it."""
+    folder.mkdir(exist_ok=True)
+    apps = [trace.apps[index] for index in trace.app.tolist()]
+    table = pl.DataFrame(
+        {
+            "arrival_ms": trace.arrival_ms,
+            "app": [app.key for app in apps],
+            "runtime": [app.runtime for app in apps],
+            "memory_mb": [app.memory_mb for app in apps],
+            "timeout_s": [app.timeout_s for app in apps],
+            "init_ms": [app.init_ms for app in apps],
+            "duration_ms": trace.duration_ms,
+            "status_code": trace.status_code,
+        }
+    ).with_columns(
+        wait_ms=pl.lit(0.0),
+        cold=pl.lit(False),
+        outcome=pl.lit("kept"),
+        result_code=pl.lit(200, pl.Int64),
+        create_ms=pl.lit(300, pl.Int64),
+    )
+    for number, rows in enumerate(np.array_split(np.arange(len(trace)), segments)):
+        name = f"20260101T0000{number:02d}.000-{number:08x}.parquet"
+        write_segment(table[rows.tolist()].select(list(COLUMNS)), folder / name)
+
+
+def test_the_first_model_beats_a_fixed_window_and_is_promoted(log: Trace, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    result = run(log, store)
+    assert result["outcome"] == "promoted"
+    pointer = store.pointer()
+    assert pointer is not None
+    assert pointer.version == result["version"]
+    _, manifest = store.read(pointer.version)
+    assert manifest["judged"]["challenger"]["score"] > 0.0
+    assert manifest["trained_on"]["last_arrival_ms"] > result["held_out_from_ms"]  # refitted
+    assert manifest["versions"]["numpy"]
+    assert len(manifest["code_sha256"]) == 64
+    # Nothing changed since: the one in service stays.
+    again = run(log, store)
+    assert (again["outcome"], again["champion"]) == ("kept", pointer.version)
+    assert again["notes"][-1].startswith("the champion was trained on some of what it is judged")
+    assert store.pointer() == pointer
+    assert list((tmp_path / ".retrain").iterdir()) == [tmp_path / ".retrain" / "lock"]
+
+
+def test_a_dry_run_promotes_nothing(log: Trace, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    assert run(log, store, dry_run=True)["outcome"] == "would promote"
+    assert (store.pointer(), store.versions()) == (None, [])
+
+
+def test_a_challenger_without_enough_of_a_margin_is_not_promoted(
+    log: Trace, tmp_path: Path
+) -> None:
+    store = Store(str(tmp_path))
+    result = run(log, store, Options(create_ms=300.0, price=0.04, margin=1.0))
+    assert result["outcome"] == "kept"
+    assert "100.0% are needed" in result["reason"]
+    assert store.versions() == []
+
+
+def test_a_champion_that_cannot_be_read_is_none(log: Trace, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    version = store.add(Model(), {})
+    store.promote(version)
+    (tmp_path / "versions" / version / "prior_ms.npy").unlink()
+    result = run(log, store)
+    assert result["outcome"] == "promoted"
+    assert result["notes"][-1].startswith("the champion is not judged")
+
+
+def test_a_job_that_was_killed_goes_on(
+    log: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    fits: list[int] = []
+    fit = fitting.fit
+
+    def counted(part: Trace, **more: Any) -> Model:
+        fits.append(len(part))
+        return fit(part, **more)
+
+    def killed(text: str, _: float) -> None:
+        if text == "fitting on everything":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(retraining, "fit", counted)
+    early = log.between(-np.inf, float(log.arrival_ms[-500]))
+    with pytest.raises(KeyboardInterrupt):
+        run(early, store, report=killed)
+    # More was recorded meanwhile: it goes on with what it had.
+    assert run(log, store)["outcome"] == "promoted"
+    assert len(fits) == 2
+    assert len(early) >= fits[1] > fits[0]
+
+
+def test_only_one_job_at_a_time(log: Trace, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    with job(store), pytest.raises(Busy, match="another"), job(store):
+        pass
+    with job(store):  # it let go
+        pass
+
+
+def flip(folder: Path) -> None:
+    """A bit of each segment is another."""
+    for file in folder.glob("*.parquet"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 3] ^= 0x10
+        file.write_bytes(content)
+
+
+def cut(folder: Path) -> None:
+    """The newest segments are torn."""
+    for file in sorted(folder.glob("*.parquet"))[-2:]:
+        file.write_bytes(file.read_bytes()[:-50])
+
+
+@pytest.mark.parametrize("spoil", [flip, cut])
+def test_damaged_recordings_are_refused(
+    log: Trace, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    record(log, tmp_path)
+    assert len(read_recording(tmp_path)) == len(log)
+    check_recording(read_recording(tmp_path), tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(Exception, match=r"damaged|no readable"):
+        check_recording(read_recording(tmp_path), tmp_path)
+
+
+def test_a_clock_that_was_wrong_is_refused(log: Trace, tmp_path: Path) -> None:
+    late = Trace(log.name, log.apps, log.arrival_ms * 10, log.app, log.duration_ms, log.status_code)
+    with pytest.raises(RetrainError, match="future"):
+        check_recording(late, tmp_path)
+
+
+def test_too_little_is_refused(log: Trace, tmp_path: Path) -> None:
+    short = log.between(-np.inf, float(log.arrival_ms[0]) + 1_200_000.0)
+    with pytest.raises(RetrainError, match="held out"):
+        run(short, Store(str(tmp_path)))
+    with pytest.raises(RetrainError, match="held out"):
+        run(log, Store(str(tmp_path)), Options(holdout_ms=5.0 * 3.6e6))
+
+
+def test_garbled_values_lose(log: Trace, tmp_path: Path) -> None:
+    """Sound files with nonsense in what the challenger learns from; the champion is good."""
+    store = Store(str(tmp_path))
+    assert run(log, store)["outcome"] == "promoted"
+    champion = store.pointer()
+    later = generate("contest-1", days=1.5 / 24.0, seed=3)
+    chance = np.random.default_rng(0)
+    rows = np.arange(len(later)) < len(later) * 0.7
+    app, duration_ms = later.app.copy(), later.duration_ms.copy()
+    app[rows] = chance.permutation(app[rows])
+    duration_ms[rows] = chance.integers(1, 3_600_000, int(rows.sum()))
+    garbled = Trace(later.name, later.apps, later.arrival_ms, app, duration_ms, later.status_code)
+    assert run(garbled, store)["outcome"] == "kept"
+    assert store.pointer() == champion
+
+
+def test_settled_leaves_out_what_still_runs(log: Trace, tmp_path: Path) -> None:
+    kept = settled(log, tmp_path, OPTIONS, None)
+    assert int(log.arrival_ms[-1]) - int(kept.arrival_ms[-1]) >= 120_000
+    more = generate("contest-1", days=2.0 / 24.0, seed=3)
+    assert len(settled(more, tmp_path, OPTIONS, None)) <= len(more)
+    shutil.rmtree(tmp_path)
+
+
+def test_drift_finds_the_app_that_changed(log: Trace) -> None:
+    half = float(np.median(log.arrival_ms))
+    before, now = log.between(-np.inf, half), log.between(half, np.inf)
+    calm = drift(before, now)
+    assert (calm.apps_changed, calm.apps_new, calm.apps_gone) == (0, 0, 0)
+    of_first = np.flatnonzero(now.app == 0)
+    arrival_ms = now.arrival_ms.copy()
+    arrival_ms[of_first] = np.linspace(half, float(now.arrival_ms[-1]), len(of_first))
+    order = np.argsort(arrival_ms, kind="stable")
+    moved = Trace(
+        now.name,
+        now.apps,
+        arrival_ms[order],
+        now.app[order],
+        now.duration_ms[order],
+        now.status_code[order],
+    )
+    found = drift(before, moved)
+    assert found.apps_changed == 1
+    assert found.apps[0].app == log.apps[0].key
+    assert found.as_json(1)["apps"][0]["gap_psi"] > 0.25
+
+
+def test_stability_is_zero_for_the_same_and_none_for_too_little() -> None:
+    values = np.random.default_rng(1).exponential(100.0, 2_000)
+    same, other = stability(values, values), stability(values, values * 5.0)
+    assert same == pytest.approx(0.0, abs=1e-9)
+    assert other is not None
+    assert other > 1.0
+    assert stability(values[:5], values) is None
