@@ -45,7 +45,7 @@ from training.fit import fit
 from training.provenance import code_sha256, trained_on
 from training.settings import BASELINE, Setting
 
-MIN_REQUESTS = 1_000
+MIN_REQUESTS = 500
 """In the training part and in the held-out part; fewer say nothing."""
 MIN_HOLDOUT_S = 600.0
 MAX_TORN_SHARE = 0.1
