@@ -32,6 +32,8 @@ def add_scaler(servicer: ScalerServicer, server: grpc.aio.Server) -> None:
         ),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    # Without it gRPC looks each call's method up by name: a fifth of what a call costs.
+    server.add_registered_method_handlers(SERVICE, handlers)  # type: ignore[attr-defined]
 
 
 def _reader(kind: type[_M]) -> Callable[[bytes], _M]:
