@@ -26,6 +26,9 @@ demo: install
 bench: install
 	$(BIN)/python -m tests.bench
 
+ablation: install
+	$(BIN)/python -m tests.bench.ablation
+
 bench-large: install
 	$(BIN)/python -m tests.bench.large
 
