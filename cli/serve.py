@@ -16,6 +16,8 @@ from cli.health import channel_tls, host_and_port
 from models.artifact import ArtifactError
 from models.registry import PolicyError
 from models.store import StoreError
+from service.ledger import Ledger, LedgerError
+from service.limits import SERVING, Limits
 from service.logs import LogFormat, LogLevel, configure
 from service.neighbour import stop_when_closed
 from service.page import PageInUse
@@ -28,6 +30,7 @@ from service.tracing import Tracing, TracingError
 log = logging.getLogger("scaler")
 KNOWN_ERRORS = (
     ArtifactError,
+    LedgerError,
     PolicyError,
     PortInUse,
     PageInUse,
@@ -96,6 +99,32 @@ def serve(
     otlp: Annotated[
         str | None, typer.Option(help="Send OpenTelemetry traces to HOST:PORT (the extra otel).")
     ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(help="A file that remembers every slot, so that a killed scaler leaks none."),
+    ] = None,
+    ledger_sync: Annotated[
+        bool, typer.Option("--ledger-sync", help="It survives power loss as well; slower.")
+    ] = False,
+    reclaim_s: Annotated[
+        float | None,
+        typer.Option(
+            "--reclaim",
+            min=0.001,
+            help="Seconds that an instance in use is kept for its Idle after a restart; "
+            "else for its app's timeout.",
+        ),
+    ] = None,
+    max_slots: Annotated[int | None, typer.Option(min=1, help="Slots in all.")] = None,
+    max_slots_per_app: Annotated[int | None, typer.Option(min=1, help="Slots of an app.")] = None,
+    max_memory_mb: Annotated[int | None, typer.Option(min=1, help="Memory of all slots.")] = None,
+    max_waiting: Annotated[int | None, typer.Option(min=1, help="Requests waiting.")] = None,
+    max_waiting_per_app: Annotated[
+        int | None, typer.Option(min=1, help="Requests of an app waiting; beyond all: Throttle.")
+    ] = None,
+    max_apps: Annotated[
+        int | None, typer.Option(min=1, help="Apps known; the least missed are forgotten.")
+    ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="How log lines are written.")] = (
         LogFormat.TEXT
     ),
@@ -121,6 +150,15 @@ def serve(
         metrics_host=metrics_host,
         metrics_port=metrics_port,
         metrics_apps=metrics_apps,
+        limits=_limits(
+            slots=max_slots,
+            slots_per_app=max_slots_per_app,
+            memory_mb=max_memory_mb,
+            waiting=max_waiting,
+            waiting_per_app=max_waiting_per_app,
+            apps=max_apps,
+        ),
+        reclaim_s=reclaim_s,
     )
     if operations.tls is None and not _is_loopback(host):
         log.warning("in the clear on %s: whoever reaches it can call; see --tls-cert", host)
@@ -138,6 +176,8 @@ def serve(
                 record, max_age_s=record_days * DAY_S, max_bytes=round(record_gb * 2**30)
             )
             operations = replace(operations, recorder=recorder)
+        if ledger is not None:
+            operations = replace(operations, ledger=Ledger(ledger, sync=ledger_sync))
         uvloop.run(
             serve_until_signal(
                 chosen, platform, f"{host}:{port}", grace_s=drain_s, operations=operations
@@ -145,6 +185,10 @@ def serve(
         )
     except KNOWN_ERRORS as error:
         raise UserError(str(error)) from None
+
+
+def _limits(**asked: int | None) -> Limits:
+    return replace(SERVING, **{name: each for name, each in asked.items() if each is not None})
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,9 +12,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from math import inf
-from typing import Any, Protocol
+from random import Random
+from typing import Any
 
 from models.policy import Instance, State
+from service.ledger import IDLE, LEAVING, STARTING, Ledger, request_mark
 from service.observer import Observer, Served
 from service.platform_client import PlatformError
 from service.proto import scaler_pb2 as pb
@@ -23,32 +25,37 @@ from service.scheduler import (
     Assign,
     CreateSlot,
     DestroySlot,
+    ForgetApp,
     InitInstance,
     Refuse,
     Scheduler,
 )
+from service.slots import Platform, PlatformDown, Slot, Slots
 
 log = logging.getLogger("scaler")
 
 REMEMBERED_INSTANCES = 10_000
 """How many instances that are gone stay known, so that a second Idle for one is told apart from
 an Idle for one that never was."""
-RETRY_FIRST_S = 0.1
-RETRY_LAST_S = 5.0
-
-
-class Platform(Protocol):
-    """What the driver asks of a platform; each raises PlatformError."""
-
-    async def create_slot(self, request_id: str, memory_mb: int) -> str: ...
-    async def init(
-        self, request_id: str, slot_id: str, instance_id: str, meta: pb.Meta
-    ) -> None: ...
-    async def destroy_slot(self, request_id: str, slot_id: str, reason: str) -> None: ...
+LAST_DESTROY_S = 2.0
+"""For so long each slot still there at the end of a drain is tried to be given back."""
+START_ATTEMPTS = 5
+"""CreateSlots and Inits for one request, at most."""
+PATIENCE_S = 1.0
+"""For so long a start waits for the breaker; if it takes longer, the request hears so at once."""
+MAX_WAIT_S = 150.0
+"""A request that waited for so long is refused, whatever its caller's deadline."""
+RECLAIM_S = 300.0
+"""An instance that served when an earlier run was killed is kept that long for its Idle, where its
+app has no timeout of its own."""
 
 
 class Refused(Exception):
     """A request that gets no instance; its text is the reason."""
+
+
+class Throttled(Refused):
+    """A limit is reached: the same request may be served later."""
 
 
 class UnknownApp(Exception):
@@ -78,17 +85,30 @@ class Driver:
         platform: Platform,
         clock_ms: Callable[[], float] | None = None,
         observers: Sequence[Observer] = (),
+        *,
+        ledger: Ledger | None = None,
+        random: Random | None = None,
+        max_wait_s: float = MAX_WAIT_S,
+        reclaim_s: float | None = None,
     ) -> None:
+        """`random` is for the jitter of retries; `reclaim_s` is instead of each app's timeout."""
         self.scheduler = scheduler
         self._observers = tuple(observers)
-        self._platform = platform
         self._now_ms = clock_ms or WallClock()
+        self._ledger = ledger
+        self.slots = Slots(platform, self._now_ms, random or Random(0), ledger)  # noqa: S311
+        self._max_wait_s = max_wait_s
+        self._reclaim_s = reclaim_s
         self._metas: dict[str, pb.Meta] = {}
-        self._slots: dict[str, str] = {}
         self._serving: dict[str, Served] = {}
         """By busy instance."""
         self._waiting: dict[int, asyncio.Future[Instance]] = {}
-        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._deadline_ms: dict[int, float] = {}
+        """By when each waiting request wants its answer."""
+        self._inherited: dict[str, int] = {}
+        """Instances that served when an earlier run ended, and the mark of their request."""
+        self._gone: OrderedDict[str, str] = OrderedDict()
+        """Instances that were, and their app."""
         self._tokens = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -106,12 +126,20 @@ class Driver:
 
     # For the server
 
-    async def assign(self, request_id: str, meta: pb.Meta) -> str:
+    async def assign(
+        self,
+        request_id: str,
+        meta: pb.Meta,
+        time_left_s: Callable[[], float | None] = lambda: None,
+    ) -> str:
         """Returns the id of the instance that the request has until its idle.
 
-        Raises Refused. If the caller goes away (cancellation), the start goes on for the next.
+        `time_left_s` says how long its caller still waits, None if for ever. Raises Refused. If the
+        caller goes away (cancellation), the start goes on for the next.
         """
         key = meta.key
+        if len(request_id) > self.scheduler.limits.key_length:
+            raise Throttled("the request's id is too long")
         self._tokens += 1
         token = self._tokens
         now_ms = self._now_ms()
@@ -120,6 +148,8 @@ class Driver:
             instance_id = first.instance.id
             served = Served(request_id, meta, first.instance, now_ms, now_ms, False)
             self._serving[instance_id] = served
+            if self._ledger is not None:
+                self._ledger.busy(instance_id, request_id)
             for observer in self._observers:
                 observer.assigned(served)
             if len(actions) > 1:
@@ -133,15 +163,23 @@ class Driver:
             unknown = key not in self._metas
             for observer in self._observers:
                 observer.waits(now_ms, pool, starts, first=unknown)
+        if len(actions) == 1 and isinstance(first := actions[0], Refuse) and first.overload:
+            for observer in self._observers:
+                observer.refused(now_ms, meta, now_ms, first.reason)
+            raise Throttled(first.reason)
         self._metas[key] = meta
-        future: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Instance] = loop.create_future()
         self._waiting[token] = future
+        left_s = min(time_left_s() or inf, self._max_wait_s)
+        self._deadline_ms[token] = now_ms + 1000.0 * left_s
+        enough = loop.call_later(self._max_wait_s, self._waited_enough, key, token)
         self._carry_out(actions)
         try:
             instance = await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._stimulate(self.scheduler.idle(self._now_ms(), future.result().id))
+                self._unused(future.result())
             else:
                 self._stimulate(self.scheduler.request_gone(self._now_ms(), key, token))
             for observer in self._observers:
@@ -152,9 +190,13 @@ class Driver:
                 observer.refused(self._now_ms(), meta, now_ms, str(refused))
             raise
         finally:
+            enough.cancel()
             self._waiting.pop(token, None)
+            self._deadline_ms.pop(token, None)
         served = Served(request_id, meta, instance, now_ms, self._now_ms(), True)
         self._serving[instance.id] = served
+        if self._ledger is not None:
+            self._ledger.busy(instance.id, request_id)
         for observer in self._observers:
             observer.assigned(served)
         return instance.id
@@ -165,14 +207,21 @@ class Driver:
         served = self._serving.get(instance_id)
         if served is None or (served.request_id != assignment.request_id and assignment.request_id):
             # Not busy, or busy with a later request: an Idle that came twice must not free it.
+            if self._inherited.get(instance_id) == request_mark(assignment.request_id):
+                self._end_inherited(instance_id, need_destroy=result.need_destroy)
+                return
+            if self._gone.get(instance_id) == assignment.meta_key:
+                return
             if assignment.meta_key not in self.scheduler.pools:
                 raise UnknownApp(assignment.meta_key)
-            if instance_id not in self.scheduler.instances and instance_id not in self._gone:
+            if instance_id not in self.scheduler.instances:
                 raise UnknownInstance(instance_id)
             return
         del self._serving[instance_id]
         now_ms = self._now_ms()
         actions = self.scheduler.idle(now_ms, instance_id, need_destroy=result.need_destroy)
+        if self._ledger is not None and not actions:
+            self._ledger.idle(instance_id)
         for observer in self._observers:
             observer.completed(now_ms, served, result)
         if actions:
@@ -187,12 +236,14 @@ class Driver:
         while self.scheduler.instances and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         for instance in list(self.scheduler.instances.values()):
-            slot_id = self._slots.get(instance.id)
-            if slot_id is not None and instance.state is not State.DESTROYING:
+            slot = self.slots.by_instance.get(instance.id)
+            if slot is not None and instance.state is not State.DESTROYING:
                 try:
-                    await self._platform.destroy_slot(instance.id, slot_id, "shutting down")
-                except PlatformError as error:
-                    log.error("slot=%s not given back: %s", slot_id, error)
+                    async with asyncio.timeout(LAST_DESTROY_S):
+                        await self.slots.destroy(instance.id, "shutting down")
+                except TimeoutError:
+                    log.error("slot=%s not given back", slot.id)
+        self.slots.close()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -205,20 +256,28 @@ class Driver:
         if self.scheduler.next_wake_ms < self._timer_ms:
             self._arm()
 
-    def _carry_out(self, actions: Actions) -> None:
+    def _carry_out(self, actions: Actions, failures: int = 0, pause_s: float = 0.0) -> None:
+        """`failures` in a row came before, and a start is to wait for `pause_s`."""
         for action in actions:
             if isinstance(action, Assign):
                 self._answer(action)
             elif isinstance(action, CreateSlot):
-                self._spawn(self._start(action.instance))
+                self._spawn(self._start(action.instance, failures, pause_s))
             elif isinstance(action, DestroySlot):
+                if self._ledger is not None:
+                    self._ledger.leaving(action.instance.id)
                 for observer in self._observers:
                     observer.slot_released(self._now_ms(), action.instance, action.reason)
                 self._spawn(self._destroy(action.instance, action.reason))
             elif isinstance(action, Refuse):
                 future = self._waiting.get(action.request)  # type: ignore[call-overload]
                 if future is not None and not future.done():
-                    future.set_exception(Refused(action.reason))
+                    error = Throttled if action.overload else Refused
+                    future.set_exception(error(action.reason))
+            elif isinstance(action, ForgetApp):
+                self._metas.pop(action.key, None)
+                if self._ledger is not None:
+                    self._ledger.forget_habits(action.key)
         if self.scheduler.next_wake_ms < self._timer_ms:
             self._arm()
 
@@ -227,17 +286,38 @@ class Driver:
         if future is not None and not future.done():
             future.set_result(action.instance)
         else:  # its caller went away in this very turn of the loop: the next one has it
-            self._stimulate(self.scheduler.idle(self._now_ms(), action.instance.id))
+            self._unused(action.instance)
 
-    async def _start(self, instance: Instance) -> None:
+    def _unused(self, instance: Instance) -> None:
+        """It was given to a request that is gone."""
+        actions = self.scheduler.idle(self._now_ms(), instance.id)
+        if self._ledger is not None and not actions:
+            self._ledger.idle(instance.id)
+        self._stimulate(actions)
+
+    def _waited_enough(self, key: str, token: int) -> None:
+        future = self._waiting.get(token)
+        if future is not None and not future.done():
+            self._stimulate(self.scheduler.request_gone(self._now_ms(), key, token))
+            future.set_exception(Throttled(f"no instance came free in {self._max_wait_s:g} s"))
+
+    async def _start(self, instance: Instance, failures: int = 0, pause_s: float = 0.0) -> None:
+        """Makes the slot and starts the app in it, again where that fails and somebody waits."""
         meta = self._metas[instance.pool.key]
-        try:
-            slot_id = await self._platform.create_slot(instance.id, instance.memory_mb)
-        except PlatformError as error:
-            log.warning("instance=%s not started: %s", instance.id, error)
-            self._failed(instance, str(error), slot_exists=False)
-            return
-        self._slots[instance.id] = slot_id
+        while True:
+            if pause_s > 0.0:
+                await asyncio.sleep(pause_s)
+            try:
+                await self.slots.create(instance, meta)
+                break
+            except PlatformError as error:
+                failures += 1
+                again_s = self._pause_s(instance, error, failures)
+                if again_s is None:
+                    self.slots.give_up(instance, error)
+                    self._failed(instance, error, slot_exists=False)
+                    return
+                pause_s = again_s
         now_ms = self._now_ms()
         for observer in self._observers:
             observer.slot_created(now_ms, instance)
@@ -246,45 +326,110 @@ class Driver:
             self._stimulate(actions)
             return
         try:
-            await self._platform.init(instance.id, slot_id, instance.id, meta)
+            await self.slots.init(instance, meta)
         except PlatformError as error:
-            log.warning("instance=%s not started: %s", instance.id, error)
-            self._failed(instance, str(error), slot_exists=True)
+            failures += 1
+            again_s = self._pause_s(instance, error, failures)
+            self._failed(instance, error, slot_exists=True, failures=failures, again_s=again_s)
             return
         now_ms = self._now_ms()
         for observer in self._observers:
             observer.instance_ready(now_ms, instance)
-        self._stimulate(self.scheduler.instance_ready(now_ms, instance.id))
+        actions = self.scheduler.instance_ready(now_ms, instance.id)
+        if self._ledger is not None and instance.state is State.IDLE:
+            self._ledger.idle(instance.id)
+        self._stimulate(actions)
 
-    def _failed(self, instance: Instance, reason: str, *, slot_exists: bool) -> None:
+    def _pause_s(self, instance: Instance, error: PlatformError, failures: int) -> float | None:
+        """How long until a start is tried again; None if it is not: it is hopeless, nobody waits
+        for it, or who does will have gone by then."""
+        if not error.retry or failures >= START_ATTEMPTS:
+            return None
+        pause_s = self.slots.backoff_s(failures)
+        if isinstance(error, PlatformDown):
+            if error.wait_s > PATIENCE_S:
+                return None
+            pause_s += error.wait_s
+        pool, request = instance.pool, instance.request
+        waiting = pool.waiting if request is None else (request,)
+        deadlines = self._deadline_ms
+        latest_ms = max((deadlines.get(each, 0.0) for each in waiting), default=0.0)  # type: ignore[call-overload]
+        return pause_s if self._now_ms() + 1000.0 * pause_s < latest_ms else None
+
+    def _failed(
+        self,
+        instance: Instance,
+        error: PlatformError,
+        *,
+        slot_exists: bool,
+        failures: int = 0,
+        again_s: float | None = None,
+    ) -> None:
+        log.warning("instance=%s not started: %s", instance.id, error)
         now_ms = self._now_ms()
+        reason = str(error)
         for observer in self._observers:
             observer.start_failed(now_ms, instance, reason)
-        self._stimulate(
-            self.scheduler.start_failed(now_ms, instance.id, reason, slot_exists=slot_exists)
+        actions = self.scheduler.start_failed(
+            now_ms, instance.id, reason, slot_exists=slot_exists, retry=again_s is not None
         )
+        self._carry_out(actions, failures, again_s or 0.0)
 
     async def _destroy(self, instance: Instance, reason: str) -> None:
-        """Tries until the platform has the slot back: a slot given up is money lost."""
-        slot_id = self._slots[instance.id]
-        pause_s = RETRY_FIRST_S
-        while True:
-            try:
-                await self._platform.destroy_slot(instance.id, slot_id, reason)
-                break
-            except PlatformError as error:
-                log.warning("slot=%s not given back, trying again: %s", slot_id, error)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2.0 * pause_s, RETRY_LAST_S)
-        self._slots.pop(instance.id, None)
+        await self.slots.destroy(instance.id, reason)
         self._serving.pop(instance.id, None)
-        self._gone[instance.id] = None
-        if len(self._gone) > REMEMBERED_INSTANCES:
-            self._gone.popitem(last=False)
+        self._inherited.pop(instance.id, None)
+        self._remember_gone(instance.id, instance.pool.key)
         now_ms = self._now_ms()
         for observer in self._observers:
             observer.slot_destroyed(now_ms, instance)
         self._stimulate(self.scheduler.slot_destroyed(now_ms, instance.id))
+
+    def _remember_gone(self, instance_id: str, key: str) -> None:
+        self._gone[instance_id] = key
+        if len(self._gone) > REMEMBERED_INSTANCES:
+            self._gone.popitem(last=False)
+
+    # An earlier run
+
+    def recover(self) -> None:
+        """Takes up what the ledger's earlier run left: idle instances serve again, those that
+        served are kept for their Idle for a while, everything else is destroyed."""
+        for row in () if self._ledger is None else self._ledger.earlier:
+            if row.slot_id is None:
+                self.slots.settle(row.request_id, row.memory_mb)
+                continue
+            self.slots.by_instance[row.instance_id] = Slot(
+                row.slot_id, row.request_id, row.memory_mb
+            )
+            self._metas[row.key] = pb.Meta(
+                key=row.key,
+                runtime=row.runtime,
+                timeout_in_secs=row.timeout_s,
+                memory_in_mb=row.memory_mb,
+            )
+            state = {IDLE: State.IDLE, STARTING: State.DESTROYING, LEAVING: State.DESTROYING}.get(
+                row.mark, State.BUSY
+            )
+            if state is State.BUSY:
+                self._inherited[row.instance_id] = row.mark
+                wait_s = self._reclaim_s if self._reclaim_s is not None else row.timeout_s
+                asyncio.get_running_loop().call_later(
+                    wait_s or RECLAIM_S, self._end_inherited, row.instance_id
+                )
+            actions = self.scheduler.adopt(
+                self._now_ms(), row.instance_id, row.key, row.memory_mb, row.runtime, state=state
+            )
+            self._stimulate(actions)
+
+    def _end_inherited(self, instance_id: str, *, need_destroy: bool = True) -> None:
+        """Its Idle came; or it never will, and whoever had it is gone."""
+        if self._inherited.pop(instance_id, None) is not None:
+            now_ms = self._now_ms()
+            actions = self.scheduler.idle(now_ms, instance_id, need_destroy=need_destroy)
+            if self._ledger is not None and not actions:
+                self._ledger.idle(instance_id)
+            self._stimulate(actions)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

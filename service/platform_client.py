@@ -8,7 +8,8 @@ import grpc.aio
 from service.proto import scaler_pb2 as pb
 from service.proto.scaler_pb2_grpc import PlatformStub
 
-CREATE_TIMEOUT_S = 30.0
+CREATE_TIMEOUT_S = 300.0
+"""Far beyond what any request waits: a call that is cancelled may make a slot nobody knows of."""
 INIT_TIMEOUT_S = 120.0
 DESTROY_TIMEOUT_S = 10.0
 _CHANNEL_OPTIONS = [
@@ -18,8 +19,28 @@ _CHANNEL_OPTIONS = [
 ]
 
 
+_HOPELESS = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.OUT_OF_RANGE,
+}
+"""The same call would fail again, and did nothing."""
+
+
 class PlatformError(Exception):
     """A call of the platform that did not do what was asked. Its text is the reason, one line."""
+
+    def __init__(
+        self, reason: str, *, retry: bool = False, in_doubt: bool = False, unreachable: bool = False
+    ) -> None:
+        """`retry`: the same call may do better. `in_doubt`: it may have been done all the same.
+        `unreachable`: the platform as a whole does not answer."""
+        super().__init__(reason)
+        self.retry = retry
+        self.in_doubt = in_doubt
+        self.unreachable = unreachable
 
 
 class PlatformClient:
@@ -53,10 +74,10 @@ class PlatformClient:
         try:
             reply = await self._stub.CreateSlot(request, timeout=CREATE_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            raise PlatformError(_reason("CreateSlot", error)) from None
+            raise _failure("CreateSlot", error) from None
         _check("CreateSlot", reply.status, reply.error_message)
         if not reply.slot.id:
-            raise PlatformError("CreateSlot answered Ok without a slot")
+            raise PlatformError("CreateSlot answered Ok without a slot", retry=True)
         return str(reply.slot.id)
 
     async def init(self, request_id: str, slot_id: str, instance_id: str, meta: pb.Meta) -> None:
@@ -67,7 +88,7 @@ class PlatformClient:
         try:
             reply = await self._stub.Init(request, timeout=INIT_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            raise PlatformError(_reason("Init", error)) from None
+            raise _failure("Init", error) from None
         _check("Init", reply.status, reply.error_message)
 
     async def destroy_slot(self, request_id: str, slot_id: str, reason: str) -> None:
@@ -78,7 +99,7 @@ class PlatformClient:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return
-            raise PlatformError(_reason("DestroySlot", error)) from None
+            raise _failure("DestroySlot", error) from None
         if reply.status != pb.NotFound:
             _check("DestroySlot", reply.status, reply.error_message)
 
@@ -87,12 +108,22 @@ class PlatformClient:
         await self._channel.close(None)
 
 
-def _reason(call: str, error: grpc.aio.AioRpcError) -> str:
+def _failure(call: str, error: grpc.aio.AioRpcError) -> PlatformError:
+    code = error.code()
     details = " ".join((error.details() or "").split())
-    return f"{call} failed: {error.code().name}: {details}"[:300]
+    hopeless = code in _HOPELESS
+    return PlatformError(
+        f"{call} failed: {code.name}: {details}"[:300],
+        retry=not hopeless,
+        in_doubt=not hopeless,
+        unreachable=code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED),
+    )
 
 
 def _check(call: str, status: int, message: str) -> None:
     if status != pb.Ok:
         name = pb.Status.Name(status) if status in pb.Status.values() else str(status)
-        raise PlatformError(f"{call} answered {name}: {' '.join(message.split())}"[:300])
+        raise PlatformError(
+            f"{call} answered {name}: {' '.join(message.split())}"[:300],
+            retry=status in (pb.Throttle, pb.InternalError),
+        )

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import grpc
@@ -17,9 +18,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from models.policy import Policy
-from service.driver import Driver, Refused, UnknownApp, UnknownInstance, log
+from service.driver import Driver, Refused, Throttled, UnknownApp, UnknownInstance, log
 from service.follow import Follower
 from service.health import PARTS, Health, Phase
+from service.ledger import Ledger
+from service.limits import SERVING as SERVING_LIMITS
+from service.limits import Limits
 from service.metrics import Metrics
 from service.observer import Observer
 from service.page import Page
@@ -59,7 +63,11 @@ class ScalerServicer(scaler_pb2_grpc.ScalerServicer):
         if not meta.key or not meta.memory_in_mb:
             await _refuse_assign(request, context)
         try:
-            instance_id = await self._driver.assign(request.request_id, meta)
+            instance_id = await self._driver.assign(
+                request.request_id, meta, context.time_remaining
+            )
+        except Throttled as throttled:
+            return pb.AssignReply(status=pb.Throttle, error_message=str(throttled))
         except Refused as refused:
             draining = self._driver.scheduler.draining
             code = grpc.StatusCode.UNAVAILABLE if draining else grpc.StatusCode.INTERNAL
@@ -112,6 +120,9 @@ class ScalerServer:
         tls: ServerTls | None = None,
         platform_tls: PlatformTls | None = None,
         interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
+        limits: Limits = SERVING_LIMITS,
+        ledger: Ledger | None = None,
+        reclaim_s: float | None = None,
     ) -> None:
         """`address` is HOST:PORT; port 0 lets the system choose (see `port` after `start`).
 
@@ -126,9 +137,12 @@ class ScalerServer:
             platform_target, None if platform_tls is None else platform_tls.credentials()
         )
         self.driver = Driver(
-            Scheduler(policy, id_prefix=f"{uuid.uuid4().hex[:8]}-"),
+            Scheduler(policy, id_prefix=f"{uuid.uuid4().hex[:8]}-", limits=limits),
             self._platform,
             observers=observers,
+            ledger=ledger,
+            random=Random(uuid.uuid4().int),  # noqa: S311 # jitter: replicas must not agree
+            reclaim_s=reclaim_s,
         )
         self._address = address
         self._checks = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
@@ -157,6 +171,7 @@ class ScalerServer:
             self.port = 0
         if self.port == 0:
             raise PortInUse(f"{self._address}: cannot listen there; is the port in use?")
+        self.driver.recover()
         await server.start()
         self.health.on_change(lambda: self._spawn(self._publish_health()))
         self.health.enter(Phase.READY)
@@ -209,6 +224,11 @@ class Operations:
     follower: Follower | None = None
     """Keeps the policy at what a model store points to."""
     recorder: Recorder | None = None
+    limits: Limits = SERVING_LIMITS
+    ledger: Ledger | None = None
+    reclaim_s: float | None = None
+    """For how long an instance that served in an earlier run is kept for its Idle; None is for as
+    long as its app may run."""
 
 
 async def serve_until_signal(
@@ -241,6 +261,9 @@ async def serve_until_signal(
         tls=operations.tls,
         platform_tls=operations.platform_tls,
         interceptors=() if tracing is None else (tracing.interceptor,),
+        limits=operations.limits,
+        ledger=operations.ledger,
+        reclaim_s=operations.reclaim_s,
     )
     metrics.watch(server.driver)
     page = None
@@ -275,6 +298,8 @@ async def serve_until_signal(
             page.close()
         if tracing is not None:
             tracing.close()
+        if operations.ledger is not None:
+            operations.ledger.close()
 
 
 def _show(follower: Follower, metrics: Metrics, health: Health) -> None:

@@ -95,11 +95,7 @@ def test_invariants_hold(name: str, limits: Limits, model: Model) -> None:
 
         @rule(seed=st.integers(0, 2**32), count=st.integers(BURST, 3 * BURST))
         def anything(self, seed: int, count: int) -> None:
-            random = Random(seed)
-            for turn in range(count):
-                self.world.step(random)
-                if turn % 16 == 0:
-                    self.world.check()
+            self.world.run(Random(seed), count)
 
         @invariant()
         def all_is_well(self) -> None:
@@ -110,17 +106,23 @@ def test_invariants_hold(name: str, limits: Limits, model: Model) -> None:
             self.world.end()
             events += self.world.events
 
-    more = settings(
-        max_examples=EXAMPLES,
-        stateful_step_count=STEPS,
-        deadline=None,
-        phases=PHASES,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            phases=PHASES,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
     )
+    seed = 0
     while events < LEAST_EVENTS:
-        run_state_machine_as_test(Machine, settings=more)  # type: ignore[no-untyped-call]
-        more = settings(more, derandomize=False)
+        seed += 1
+        machine = Machine()
+        machine.world.run(Random(seed), 10 * BURST)
+        machine.teardown()
 
 
 def test_the_last_start_fails_and_nobody_hangs() -> None:

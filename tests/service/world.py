@@ -146,6 +146,13 @@ class World:
             self.events += 1
             self.pass_time(random.expovariate(1.0) * random.choice((1.0, 100.0, 3_000.0, 90_000.0)))
 
+    def run(self, random: Random, count: int) -> None:
+        """So many events, drawn, with a look at everything now and then."""
+        for turn in range(count):
+            self.step(random)
+            if turn % 16 == 0:
+                self.check()
+
     def settle(self) -> None:
         """Everything asked for is answered, every request ends; what is left is idle."""
         while self.creating or self.starting or self.serving or self.destroying:
@@ -234,7 +241,8 @@ class World:
             assert pool.starting == states[key, State.CREATING] + states[key, State.INITIALISING]
             assert len(pool.idle) == states[key, State.IDLE]
             assert pool.slots == slots[key]
-            assert len(pool.waiting) <= limits.waiting_per_app
+            # Those whose start failed come on top: they were let in before.
+            assert len(pool.waiting) <= limits.waiting_per_app + limits.slots_per_app
             assert not (pool.idle and pool.waiting), "a request waits beside an idle instance"
             assert all(self.open[each] == key for each in pool.waiting)  # type: ignore[index]
             alive = pool.busy + pool.starting

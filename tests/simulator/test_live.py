@@ -146,7 +146,7 @@ def test_broken_instances_and_a_failing_platform() -> None:
         if isinstance(request, pb.CreateSlotRequest):
             created.append(request)
         second = isinstance(request, pb.InitRequest) and len(created) == 2
-        return Fault(grpc.StatusCode.INTERNAL) if second else None
+        return Fault(grpc.StatusCode.INVALID_ARGUMENT) if second else None
 
     live, platform, statistics = play_live(trace, faults=faults)
     assert live.cold.tolist() == [True, False, True]  # the second one never got an instance

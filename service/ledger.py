@@ -1,0 +1,271 @@
+"""The ledger: every slot there is, on disk, so that a scaler killed at any moment leaks none.
+
+Two files. SQLite in WAL mode holds a row per slot: the intent before CreateSlot is sent, the slot's
+id before Init is, no row once it is destroyed. Its writes are made by one thread, all that wait in
+one transaction (group commit). Beside it `FILE.marks`, mapped into memory, holds four bytes per row
+that say what the instance does right now: warm requests change them, and a change is an ordinary
+store, which the kernel keeps when the process is killed.
+
+After the machine itself went down the marks may be older than the rows: then nothing is taken back
+as idle, everything is destroyed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import mmap
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from zlib import crc32
+
+CAPACITY = 1 << 18
+"""Rows at once; four bytes each, most of them never written."""
+FORMAT = 1
+IDLE = 0
+STARTING = 0xFFFF_FFFE
+LEAVING = 0xFFFF_FFFF
+"""Marks; any other is the checksum of the request that the instance serves."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_TABLES = """
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS slots (
+    place INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    instance_id TEXT NOT NULL,
+    slot_id TEXT,
+    app TEXT NOT NULL,
+    runtime TEXT NOT NULL,
+    timeout_s INTEGER NOT NULL,
+    memory_mb TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS habits (app TEXT PRIMARY KEY, learned BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+
+class LedgerError(Exception):
+    """The ledger cannot be opened or written. Its text is one line: what, where, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A slot of an earlier run."""
+
+    place: int
+    request_id: str
+    """Of its CreateSlot."""
+    instance_id: str
+    slot_id: str | None
+    """None where no answer to CreateSlot was seen: there may be such a slot or not."""
+    key: str
+    runtime: str
+    timeout_s: int
+    memory_mb: int
+    mark: int
+
+
+def request_mark(request_id: str) -> int:
+    """The mark of an instance that serves this request."""
+    return min(max(crc32(request_id.encode()), 1), STARTING - 1)
+
+
+class Ledger:
+    """One file, one process. `earlier` is what the run before left."""
+
+    def __init__(self, path: Path, *, sync: bool = False) -> None:
+        """Opens or makes it; `sync` survives power loss, not only a killed process, and is slow.
+
+        Raises LedgerError.
+        """
+        self.path = path
+        self._queue: SimpleQueue[tuple[str, tuple[object, ...], asyncio.Future[None] | None]] = (
+            SimpleQueue()
+        )
+        try:
+            self._marks_file = open(f"{path}.marks", "a+b")  # noqa: SIM115
+            fcntl.flock(self._marks_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._marks_file.truncate(4 * CAPACITY)
+            self._map = mmap.mmap(self._marks_file.fileno(), 4 * CAPACITY)
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
+            self._database.executescript(_TABLES)
+            same_boot = self._check_format()
+            self._marks = memoryview(self._map).cast("I")
+            self.earlier = self._read(same_boot)
+        except BlockingIOError:
+            raise LedgerError(f"{path}: another scaler uses this ledger; give it its own") from None
+        except (OSError, sqlite3.Error) as error:
+            raise LedgerError(f"{path}: not a ledger that can be used: {error}") from None
+        self._places = {row.request_id: row.place for row in self.earlier}
+        self._instances = {row.instance_id: row.place for row in self.earlier}
+        taken = set(self._places.values())
+        self._next = max(taken, default=-1) + 1
+        self._free = [place for place in range(self._next) if place not in taken]
+        self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._thread.start()
+
+    # Slots. A place is taken by `intend` and free again by `gone`.
+
+    async def intend(
+        self, request_id: str, instance_id: str, key: str, runtime: str, timeout_s: int, memory: int
+    ) -> None:
+        """CreateSlot is about to be sent. Returns when that is on disk; raises LedgerError."""
+        place = self._places.get(request_id)
+        if place is None:
+            place = self._free.pop() if self._free else self._next
+            if place >= CAPACITY:
+                raise LedgerError(f"{self.path}: full, {CAPACITY} slots")
+            self._next = max(self._next, place + 1)
+            self._places[request_id] = place
+        self._marks[place] = STARTING
+        self._instances[instance_id] = place
+        await self._durable(
+            "INSERT OR REPLACE INTO slots VALUES (?, ?, ?, NULL, ?, ?, ?, ?)",
+            (place, request_id, instance_id, key, runtime, timeout_s, str(memory)),
+        )
+
+    async def created(self, request_id: str, slot_id: str) -> None:
+        """CreateSlot answered. Returns when that is on disk; raises LedgerError."""
+        place = self._places[request_id]
+        await self._durable("UPDATE slots SET slot_id = ? WHERE place = ?", (slot_id, place))
+
+    def gone(self, request_id: str) -> None:
+        """There is no such slot any more, or never was."""
+        place = self._places.pop(request_id, None)
+        if place is None:
+            return
+        self._queue.put(("DELETE FROM slots WHERE place = ?", (place,), None))
+        self._free.append(place)
+
+    def forget_instance(self, instance_id: str) -> None:
+        """No mark of it will be made any more."""
+        self._instances.pop(instance_id, None)
+
+    # What instances do, now
+
+    def idle(self, instance_id: str) -> None:
+        """It runs and serves nobody."""
+        self._marks[self._instances[instance_id]] = IDLE
+
+    def busy(self, instance_id: str, request_id: str) -> None:
+        """It serves this request."""
+        mark = crc32(request_id.encode())
+        self._marks[self._instances[instance_id]] = mark if 0 < mark < STARTING else 1
+
+    def leaving(self, instance_id: str) -> None:
+        """It may serve nobody any more: its slot is to be destroyed."""
+        place = self._instances.get(instance_id)
+        if place is not None:
+            self._marks[place] = LEAVING
+
+    # What was learned
+
+    def save_habits(self, habits: Iterable[tuple[str, bytes]]) -> None:
+        """Keeps these apps' habits, in place of those kept before."""
+        for key, learned in habits:
+            self._queue.put(("INSERT OR REPLACE INTO habits VALUES (?, ?)", (key, learned), None))
+
+    def forget_habits(self, key: str) -> None:
+        """The app is forgotten."""
+        self._queue.put(("DELETE FROM habits WHERE app = ?", (key,), None))
+
+    def habits(self) -> Mapping[str, bytes]:
+        """Of every app, as last saved. To be read before the first write."""
+        return dict(self._database.execute("SELECT app, learned FROM habits"))
+
+    def count(self) -> int:
+        """Slots in it now, or on their way in."""
+        return len(self._places)
+
+    async def flush(self) -> None:
+        """Returns when all that was told before is on disk. Raises LedgerError."""
+        await self._durable("SELECT 1", ())
+
+    def close(self) -> None:
+        """Writes what waits, and closes."""
+        self._queue.put(("", (), None))
+        self._thread.join()
+        self._database.close()
+        self._marks.release()
+        self._map.close()
+        self._marks_file.close()
+
+    # How
+
+    def _check_format(self) -> bool:
+        """Whether the marks are of this boot of the machine."""
+        about = dict(self._database.execute("SELECT name, value FROM about"))
+        if about.get("format", str(FORMAT)) != str(FORMAT):
+            raise LedgerError(
+                f"{self.path}: format {about['format']}, this scaler reads {FORMAT}; "
+                "run the scaler that wrote it until it is drained"
+            )
+        boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+        self._database.executemany(
+            "INSERT OR REPLACE INTO about VALUES (?, ?)", [("format", str(FORMAT)), ("boot", boot)]
+        )
+        return about.get("boot") == boot
+
+    def _read(self, same_boot: bool) -> list[Row]:
+        rows = []
+        for place, request, instance, slot, app, runtime, timeout_s, mb in self._database.execute(
+            "SELECT place, request_id, instance_id, slot_id, app, runtime, timeout_s, memory_mb"
+            " FROM slots ORDER BY place"
+        ):
+            if not 0 <= place < CAPACITY:
+                raise LedgerError(f"{self.path}: slots: place {place} is outside the marks")
+            if not same_boot:
+                self._marks[place] = LEAVING
+            mark = self._marks[place]
+            rows.append(Row(place, request, instance, slot, app, runtime, timeout_s, int(mb), mark))
+        return rows
+
+    async def _durable(self, statement: str, values: tuple[object, ...]) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put((statement, values, future))
+        await future
+
+    def _write(self) -> None:
+        """The thread: all that waits, in one transaction, over and over."""
+        database, queue = self._database, self._queue
+        ended = False
+        while not ended:
+            batch = [queue.get()]
+            while not queue.empty():
+                batch.append(queue.get())
+            ended = not all(statement for statement, _, _ in batch)
+            error: LedgerError | None = None
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                for statement, values, _ in batch:
+                    database.execute(statement, values)
+                database.execute("COMMIT")
+            except sqlite3.Error as failure:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                error = LedgerError(f"{self.path}: cannot be written: {failure}")
+            futures = [future for _, _, future in batch if future is not None]
+            if futures:
+                futures[0].get_loop().call_soon_threadsafe(_resolve, futures, error)
+
+
+def _resolve(futures: list[asyncio.Future[None]], error: LedgerError | None) -> None:
+    for future in futures:
+        if not future.done():
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+
+def remove(path: Path) -> None:
+    """Deletes a ledger's files."""
+    for end in ("", "-wal", "-shm", ".marks"):
+        if os.path.exists(f"{path}{end}"):
+            os.unlink(f"{path}{end}")
