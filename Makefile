@@ -29,6 +29,9 @@ bench: install
 ablation: install
 	$(BIN)/python -m tests.bench.ablation
 
+generality: install
+	$(BIN)/python -m tests.bench.generality
+
 bench-large: install
 	$(BIN)/python -m tests.bench.large
 
