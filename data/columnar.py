@@ -8,8 +8,8 @@ a file without it is read too, so that any tool can make one.
 
 from __future__ import annotations
 
+import io
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from data.seal import is_whole
 from data.trace import App, Trace, TraceError
 
 VERSION = 1
@@ -47,13 +48,14 @@ def read_parquet(path: Path) -> Trace:
 
 
 def read_whole(
-    files: Sequence[Path],
+    files: Sequence[Path], *, sealed: bool = False
 ) -> tuple[list[pl.DataFrame], list[dict[str, Any]], list[str]]:
-    """Tables and metadata of the files that are whole; a note for each that is not."""
+    """Tables and metadata of the files that are whole; a note for each that is not. With `sealed`,
+    one without a seal (see `data.seal`) is not."""
     tables, abouts, notes = [], [], []
     for file in files:
         try:
-            part, about = _read_file(file)
+            part, about = _read_file(file, sealed=sealed)
         except TraceError as error:
             notes.append(f"left out: {error}")
         else:
@@ -131,22 +133,24 @@ def write_parquet(trace: Trace, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _read_file(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
+def _read_file(file: Path, *, sealed: bool = False) -> tuple[pl.DataFrame, dict[str, Any]]:
     try:
-        about = json.loads(pl.read_parquet_metadata(file).get(METADATA_KEY, "{}"))
+        content = file.read_bytes()
+        whole = is_whole(content)
+        if whole is False or (sealed and whole is None):
+            raise TraceError(f"{file}: not a whole file: its bytes are not those that were written")
+        about = json.loads(pl.read_parquet_metadata(io.BytesIO(content)).get(METADATA_KEY, "{}"))
         if about.get("version", VERSION) != VERSION:
             raise TraceError(
                 f"{file}: format version {about['version']}, this program reads {VERSION};"
                 " convert it again from its source"
             )
-        table = pl.read_parquet(file, glob=False)
+        table = pl.read_parquet(io.BytesIO(content))
         about["idle_apps"] = [App(**app) for app in about.get("idle_apps", [])]
-        if "crc32" in about and about["crc32"] != checksum(table):
-            raise TraceError(f"{file}: its values are not those that were written")
     except (AttributeError, TypeError):
         raise TraceError(f"{file}: metadata `{METADATA_KEY}` is not what was written") from None
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
         raise TraceError(f"{file}: not a whole Parquet file ({reason})") from None
     for name, wanted in SCHEMA.items():
         if name not in table.columns:
@@ -169,16 +173,3 @@ def _read_file(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
         return table.select([pl.col(name).cast(kind) for name, kind in SCHEMA.items()]), about
     except pl.exceptions.PolarsError as error:
         raise TraceError(f"{file}: {str(error).splitlines()[0]}") from None
-
-
-def checksum(table: pl.DataFrame) -> int:
-    """CRC-32 of a table's values in the columns of SCHEMA. Parquet's own is not looked at."""
-    crc = 0
-    for name, kind in SCHEMA.items():
-        column = table[name]
-        if kind is pl.String:
-            names = column.unique(maintain_order=True)
-            crc = zlib.crc32("\n".join(names.to_list()).encode(), crc)
-            column = column.cast(pl.Enum(names)).to_physical()
-        crc = zlib.crc32(column.cast(pl.Int64).to_numpy().tobytes(), crc)
-    return crc

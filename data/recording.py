@@ -3,14 +3,15 @@
     20261123T130000.000-1a2b3c4d.parquet    a closed segment, whole and on the disk
     20261123T131500.000-1a2b3c4d.journal    the open one: a JSON object of columns a line
 
-A segment has the columns of `data.columnar` and more, so it is a trace to every reader; its metadata
-holds a checksum of its values. A line of a journal counts once its end is written: what a crash tore
+A segment has the columns of `data.columnar` and more, so it is a trace to every reader; it is
+sealed (`data.seal`). A line of a journal counts once its end is written: what a crash tore
 is left out. A segment appears under its name before its journal goes: where both are there, the
 segment counts.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -21,7 +22,8 @@ from typing import Any
 import orjson
 import polars as pl
 
-from data.columnar import METADATA_KEY, SCHEMA, SERVED, VERSION, checksum, read_whole, to_trace
+from data.columnar import METADATA_KEY, SCHEMA, SERVED, VERSION, read_whole, to_trace
+from data.seal import BLANK, is_whole, seal
 from data.trace import Trace, TraceError
 
 SEGMENT = ".parquet"
@@ -66,7 +68,8 @@ def read_recording(folder: Path, window_ms: float | None = None) -> Trace:
         if torn:
             notes.append(f"left out: {journal}: {torn} torn lines")
         tables.append(table.filter(pl.col("outcome").is_in(SERVED)).select(list(SCHEMA)))
-    whole, abouts, more = read_whole(sorted(folder.glob(f"*{SEGMENT}")))
+    files = [file for file in sorted(folder.glob(f"*{SEGMENT}")) if NAME.fullmatch(file.stem)]
+    whole, abouts, more = read_whole(files, sealed=True)
     tables += whole
     if window_ms is not None:
         newest_ms = max((_newest(table) for table in tables), default=0)
@@ -84,7 +87,10 @@ def observed_create_ms(folder: Path) -> float | None:
     """What CreateSlot was seen to take, as the median of the newest segment that says."""
     for file in sorted(folder.glob(f"*{SEGMENT}"), reverse=True):
         try:
-            column = pl.read_parquet(file, columns=["create_ms"], glob=False)["create_ms"]
+            content = file.read_bytes()
+            if not is_whole(content):
+                continue
+            column = pl.read_parquet(io.BytesIO(content), columns=["create_ms"])["create_ms"]
         except (pl.exceptions.PolarsError, OSError):
             continue
         median = column.filter(column > 0).median()
@@ -122,14 +128,15 @@ def read_journal(path: Path) -> tuple[pl.DataFrame, int]:
 
 def write_segment(table: pl.DataFrame, path: Path) -> None:
     """Writes a segment that is on the disk, whole, when this returns. Raises OSError if it is not."""
-    about = {"version": VERSION, "crc32": checksum(table)}
+    about = {"version": VERSION, "seal": BLANK}
+    content = io.BytesIO()
+    table.write_parquet(content, metadata={METADATA_KEY: json.dumps(about)})
     partial = path.with_name(f".{path.name}.partial")
     try:
-        try:
-            table.write_parquet(partial, metadata={METADATA_KEY: json.dumps(about)})
-        except pl.exceptions.PolarsError as error:
-            raise OSError(str(error).splitlines()[0]) from None
-        sync(partial)
+        with partial.open("wb") as file:
+            file.write(seal(content.getvalue()))
+            file.flush()
+            os.fsync(file.fileno())
         partial.rename(path)
         sync(path.parent)
     finally:
@@ -137,7 +144,7 @@ def write_segment(table: pl.DataFrame, path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Brings a file, or a folder's names, to the disk."""
+    """Brings a folder's names to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -35,22 +35,22 @@ def run(log: Trace, store: Store, options: Options = OPTIONS, **more: Any) -> di
         return retrain(log, store, options, work, **more)[0]
 
 
-def record(trace: Trace, folder: Path, segments: int = 4) -> None:
+def record(trace: Trace, folder: Path, segments: int = 4, prefix: str = "20260101") -> None:
     """What a service would have recorded of it."""
     folder.mkdir(exist_ok=True)
-    apps = [trace.apps[index] for index in trace.app.tolist()]
-    table = pl.DataFrame(
+    apps = pl.DataFrame(
         {
-            "arrival_ms": trace.arrival_ms,
-            "app": [app.key for app in apps],
-            "runtime": [app.runtime for app in apps],
-            "memory_mb": [app.memory_mb for app in apps],
-            "timeout_s": [app.timeout_s for app in apps],
-            "init_ms": [app.init_ms for app in apps],
-            "duration_ms": trace.duration_ms,
-            "status_code": trace.status_code,
+            "app": [app.key for app in trace.apps],
+            "runtime": [app.runtime for app in trace.apps],
+            "memory_mb": [app.memory_mb for app in trace.apps],
+            "timeout_s": [app.timeout_s for app in trace.apps],
+            "init_ms": [app.init_ms for app in trace.apps],
         }
-    ).with_columns(
+    )
+    table = apps[trace.app].with_columns(
+        pl.Series("arrival_ms", trace.arrival_ms),
+        pl.Series("duration_ms", trace.duration_ms),
+        pl.Series("status_code", trace.status_code),
         wait_ms=pl.lit(0.0),
         cold=pl.lit(False),
         outcome=pl.lit("kept"),
@@ -58,7 +58,7 @@ def record(trace: Trace, folder: Path, segments: int = 4) -> None:
         create_ms=pl.lit(300, pl.Int64),
     )
     for number, rows in enumerate(np.array_split(np.arange(len(trace)), segments)):
-        name = f"20260101T0000{number:02d}.000-{number:08x}.parquet"
+        name = f"{prefix}T0000{number:02d}.000-{number:08x}.parquet"
         write_segment(table[rows.tolist()].select(list(COLUMNS)), folder / name)
 
 
