@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit fuzz bench bench-large bench-cluster proto lock lock-run image clean
+.PHONY: install test lint demo audit fuzz chaos kills soak overload bench bench-large bench-cluster proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -22,6 +22,20 @@ test: lint
 
 demo: install
 	$(BIN)/scaler demo $(if $(TRACE),--trace $(TRACE))
+
+# make chaos [DURATION=600] [SEED=1]: faults and kills under load; make kills [COUNT=200]: SIGKILL at
+# random points, and what platform, ledger and scheduler then know; make soak [DURATION=3600]
+chaos: install
+	$(BIN)/python -m tests.chaos $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
+
+kills: install
+	$(BIN)/python -m tests.chaos.kills $(if $(COUNT),--count $(COUNT))
+
+soak: install
+	$(BIN)/python -m tests.chaos.soak $(if $(DURATION),--duration $(DURATION))
+
+overload: install
+	$(BIN)/python -m tests.chaos.overload $(if $(DURATION),--duration $(DURATION))
 
 bench: install
 	$(BIN)/python -m tests.bench

@@ -111,8 +111,8 @@ def serve(
         typer.Option(
             "--reclaim",
             min=0.001,
-            help="Seconds that an instance in use is kept for its Idle after a restart; "
-            "else for its app's timeout.",
+            help="After so many seconds without an Idle an instance in use is destroyed, "
+            "instead of 60 s after its app's timeout.",
         ),
     ] = None,
     max_slots: Annotated[int | None, typer.Option(min=1, help="Slots in all.")] = None,

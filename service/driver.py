@@ -48,6 +48,9 @@ MAX_WAIT_S = 150.0
 RECLAIM_S = 300.0
 """An instance that served when an earlier run was killed is kept that long for its Idle, where its
 app has no timeout of its own."""
+OVERDUE_S = 60.0
+"""An Idle that long after the app's timeout is not waited for: its caller is gone."""
+SWEEP_S = 10.0
 
 
 class Refused(Exception):
@@ -91,7 +94,8 @@ class Driver:
         max_wait_s: float = MAX_WAIT_S,
         reclaim_s: float | None = None,
     ) -> None:
-        """`random` is for the jitter of retries; `reclaim_s` is instead of each app's timeout."""
+        """`random` is for the jitter of retries. `reclaim_s` is after how long in use without an
+        Idle an instance is destroyed, instead of its app's timeout and OVERDUE_S."""
         self.scheduler = scheduler
         self._observers = tuple(observers)
         self._now_ms = clock_ms or WallClock()
@@ -111,6 +115,7 @@ class Driver:
         """Instances that were, and their app."""
         self._tokens = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = inf
 
@@ -244,6 +249,8 @@ class Driver:
                 except TimeoutError:
                     log.error("slot=%s not given back", slot.id)
         self.slots.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -389,6 +396,25 @@ class Driver:
         self._gone[instance_id] = key
         if len(self._gone) > REMEMBERED_INSTANCES:
             self._gone.popitem(last=False)
+
+    # Callers that never come back
+
+    def sweep(self) -> None:
+        """Destroys instances whose Idle is overdue, from now on every so often."""
+        now_ms = self._now_ms()
+        for instance_id, served in list(self._serving.items()):
+            lease_s = self._reclaim_s
+            if lease_s is None:
+                timeout_s = served.meta.timeout_in_secs
+                lease_s = timeout_s + OVERDUE_S if timeout_s else inf
+            if now_ms - served.assigned_ms > 1000.0 * lease_s:
+                del self._serving[instance_id]
+                log.warning(
+                    "instance=%s in use for over %d s without an Idle", instance_id, lease_s
+                )
+                self._stimulate(self.scheduler.idle(now_ms, instance_id, need_destroy=True))
+        every_s = SWEEP_S if self._reclaim_s is None else min(SWEEP_S, self._reclaim_s / 2.0)
+        self._sweeper = asyncio.get_running_loop().call_later(every_s, self.sweep)
 
     # An earlier run
 

@@ -172,6 +172,7 @@ class ScalerServer:
         if self.port == 0:
             raise PortInUse(f"{self._address}: cannot listen there; is the port in use?")
         self.driver.recover()
+        self.driver.sweep()
         await server.start()
         self.health.on_change(lambda: self._spawn(self._publish_health()))
         self.health.enter(Phase.READY)
@@ -227,8 +228,8 @@ class Operations:
     limits: Limits = SERVING_LIMITS
     ledger: Ledger | None = None
     reclaim_s: float | None = None
-    """For how long an instance that served in an earlier run is kept for its Idle; None is for as
-    long as its app may run."""
+    """For how long an instance is in use without an Idle; None is for as long as its app may run
+    and a while."""
 
 
 async def serve_until_signal(
