@@ -6,6 +6,7 @@ Nothing here is a test by itself; the stateful test and the tests of the limits 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from math import inf
 from random import Random
 
@@ -216,7 +217,7 @@ class World:
         scheduler, limits = self.scheduler, self.limits
         states: Counter[tuple[str, State]] = Counter()
         slots: Counter[str] = Counter()
-        where = {
+        where: dict[State, Mapping[str, object]] = {
             State.CREATING: self.creating,
             State.INITIALISING: self.starting,
             State.BUSY: self.serving,
