@@ -31,7 +31,7 @@ from models.window import DRIFT_SHARE, FloatArray, Plan, plan, spread
 
 MEMORY_GAPS = 256
 """Idle times remembered per place."""
-DECAY_GAPS = 150.0
+DECAY_GAPS = 100.0
 """An idle time that many idle times ago weighs 1/e."""
 PRIOR_WEIGHT = 0.2
 """The population prior weighs as much as this many fresh idle times."""
@@ -51,7 +51,7 @@ from the last full minute, or five minutes before it. Where calls keep to a cloc
 times vary with when the last call came, and their times on that clock do not."""
 BUSY_SMOOTHING = 0.02
 """Weight of a new observation of how long a place is in use: many are needed, they vary widely."""
-CROWD_SMOOTHING = 0.1
+CROWD_SMOOTHING = 0.05
 DEFAULT_PRICE = 0.04
 DEFAULT_START_MS = 1_500.0
 
