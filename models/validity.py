@@ -22,15 +22,27 @@ def check_model(model: Model) -> None:
         raise ArtifactError("the model's prior has impossible idle times: train it again")
     if not _is_time(model.start_ms):
         raise ArtifactError(f"the model's start-up time is {model.start_ms:g}: train it again")
-    for key, app in model.apps.items():
-        fine = _is_time(app.start_ms) and len(app.places) <= MAX_PLACES
-        for place in app.places:
-            fine = fine and _is_time(place.covered_ms) and _is_time(place.excess_ms)
-            fine = fine and len(place.gaps_ms) <= MEMORY_GAPS and _are_times(place.gaps_ms)
-            fine = fine and place.phases_ms.shape == place.gaps_ms.shape
-            fine = fine and _are_times(place.phases_ms)
-        if not fine:
-            raise ArtifactError(f"the model has impossible habits for app {key!r}: train it again")
+    if not _are_fine(model):
+        raise ArtifactError("the model has impossible habits of some app: train it again")
+
+
+def _are_fine(model: Model) -> bool:
+    # Flat arrays, as they lie on the disk: an app at a time would keep a server from its requests.
+    try:
+        arrays = model.arrays()
+    except (TypeError, ValueError):  # more dimensions than one, or numbers that are none
+        return False
+    times = ("app_start_ms", "place_covered_ms", "place_excess_ms", "gaps_ms", "phases_ms")
+    most = (("app_places", MAX_PLACES), ("place_gaps", MEMORY_GAPS))
+    return (
+        all(_are_times(arrays[name]) for name in times)
+        and all(bool((arrays[name] <= limit).all()) for name, limit in most)
+        and all(
+            place.gaps_ms.shape == place.phases_ms.shape
+            for app in model.apps.values()
+            for place in app.places
+        )
+    )
 
 
 def _is_time(value_ms: float) -> bool:

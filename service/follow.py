@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,7 +21,6 @@ from models.artifact import ArtifactError
 from models.learned import Learned
 from models.policy import Pool
 from models.store import Pointer, Store, StoreError
-from models.validity import check_model
 from service.scheduler import Scheduler
 
 log = logging.getLogger("scaler.models")
@@ -30,7 +30,11 @@ RETRY_S = 30.0
 """After so long a version that was refused is tried again: it may be whole by then."""
 SLICE_S = 0.0005
 """The event loop is held for no longer than this, and one app."""
-TRIED_APPS = 20
+SWITCH_S = 0.0001
+"""How long a thread may keep the event loop from running, each time: Python's own is 5 ms."""
+TRIED_APPS = 5
+PAUSE_S = 0.005
+"""Between one app and the next: there is no hurry, and requests come first."""
 
 
 class Follower:
@@ -95,6 +99,7 @@ class Follower:
     def start(self, scheduler: Scheduler, on_change: Callable[[], None] = lambda: None) -> None:
         """Follows from now on. On the event loop that the scheduler lives on, where `on_change` is
         called after `version` or `problem` changed."""
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
         self._scheduler = scheduler
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
@@ -199,7 +204,6 @@ def _until_ms(manifest: Mapping[str, Any]) -> float:
 
 def _try(policy: Learned) -> None:
     """Asks the policy about some apps, as a scheduler would; whatever it raises, it is no good."""
-    check_model(policy.model)
     for key in [*list(policy.model.apps)[:TRIED_APPS], "an app that nobody knows"]:
         pool = Pool(key, 256, policy.start_ms(key, 256, ""))
         app = pool.policy = policy.app(key, 256, "")
@@ -215,3 +219,4 @@ def _try(policy: Learned) -> None:
                 raise ArtifactError(f"the model keeps an instance until {until_ms:g} ms")
             app.expiry(until_ms, pool, 1)
             now_ms += 60_000.0
+        time.sleep(PAUSE_S)
