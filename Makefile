@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit fuzz chaos kills soak overload bench bench-large bench-cluster proto lock lock-run image clean
+.PHONY: install test lint demo audit fuzz chaos kills soak overload bench bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -51,6 +51,24 @@ bench-large: install
 
 bench-cluster: install
 	$(BIN)/python -m tests.bench.cluster
+
+# two million recorded requests through scaler retrain
+bench-retrain: install
+	$(BIN)/python -m tests.bench.retrain
+
+bench-recording: install
+	$(BIN)/python -m tests.bench.recording
+
+# a week with a shift on day 4, retrained every night; make reload [COUNT=100]: new versions under
+# load; make record-kills [COUNT=50]: SIGKILL while recording
+loop: install
+	$(BIN)/python -m tests.loop.week
+
+reload: install
+	$(BIN)/python -m tests.loop.reload $(if $(COUNT),--count $(COUNT))
+
+record-kills: install
+	$(BIN)/python -m tests.loop.record_kills $(if $(COUNT),--count $(COUNT))
 
 audit: install
 	$(BIN)/python -m tests.audit
