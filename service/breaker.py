@@ -5,6 +5,7 @@ M. Nygard, "Release It!", 2nd edition, 2018, chapter 5. The clock comes with eac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from random import Random
 
@@ -35,6 +36,8 @@ class Breaker:
         """For how long it was opened last; 0 while it is closed."""
         self._until_ms = 0.0
         self.state = BreakerState.CLOSED
+        self.on_change: Callable[[bool], None] = lambda _: None
+        """Is told, whenever it changes, whether calls go through."""
 
     def wait_ms(self, now_ms: float) -> float:
         """0 where a call may go ahead (then tell its end), else when to ask again."""
@@ -50,7 +53,9 @@ class Breaker:
         """A call did what was asked."""
         self._failures = 0
         self._open_ms = 0.0
-        self.state = BreakerState.CLOSED
+        if self.state is not BreakerState.CLOSED:
+            self.state = BreakerState.CLOSED
+            self.on_change(True)
 
     def failed(self, now_ms: float) -> None:
         """A call did not, and the platform is to blame."""
@@ -61,3 +66,4 @@ class Breaker:
             self.state = BreakerState.OPEN
             self._open_ms = min(max(2.0 * self._open_ms, FIRST_OPEN_MS), LAST_OPEN_MS)
             self._until_ms = now_ms + self._open_ms * (1.0 + JITTER * self._random.random())
+            self.on_change(False)

@@ -22,6 +22,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 from models.policy import Instance, Pool, State
+from service.breaker import BreakerState
 from service.driver import Driver
 from service.health import PARTS, Health
 from service.logs import escaped
@@ -365,6 +366,13 @@ class Metrics(Observer):
         for part in PARTS:
             degraded.add_metric((part,), float(part in self._health.problems))
         yield degraded
+        breaker = GaugeMetricFamily(
+            "scaler_breaker", "The breaker before the platform: 1 for its state.", labels=("state",)
+        )
+        now = BreakerState.CLOSED if self._driver is None else self._driver.slots.breaker.state
+        for state in BreakerState:
+            breaker.add_metric((state.value,), float(state is now))
+        yield breaker
 
 
 def _counter(name: str, about: str, label: str, values: Mapping[str, float]) -> CounterMetricFamily:

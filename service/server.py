@@ -144,6 +144,9 @@ class ScalerServer:
             random=Random(uuid.uuid4().int),  # noqa: S311 # jitter: replicas must not agree
             reclaim_s=reclaim_s,
         )
+        self.driver.slots.breaker.on_change = lambda well: self.health.set_problem(
+            "platform", None if well else "the platform fails: it is asked seldom until it does not"
+        )
         self._address = address
         self._checks = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = grpc.aio.server(

@@ -12,11 +12,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import service.page
+from service.breaker import THRESHOLD
 from service.health import Health, Phase
 from service.metrics import Metrics
 from service.page import Page
 from service.wire import SERVICE
-from tests.service.running import get, scaler, served
+from tests.service.running import get, scaler, served, until
 
 MODEL = f"{SERVICE}/model"
 
@@ -99,3 +100,18 @@ def test_a_process_that_drains_says_so() -> None:
         assert (status, json.loads(body)["status"]) == (200, "ready")
         assert get(f"{process.page}/else")[0] == 404
         assert process.terminate() == 0
+
+
+def test_a_platform_that_does_not_answer_degrades() -> None:
+    async def run() -> None:
+        health = Health()
+        async with served(health=health) as here:
+            breaker = here.server.driver.slots.breaker
+            for _ in range(THRESHOLD):
+                breaker.failed(here.server.driver.now_ms())
+            await until(lambda: health.status == "degraded")
+            assert "platform" in health.problems
+            breaker.succeeded()
+            await until(lambda: health.status == "ready")
+
+    asyncio.run(run())

@@ -1,0 +1,280 @@
+"""The ledger on disk: what a killed process leaves, and what the next one makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from models.fixed import Fixed
+from models.policy import State
+from service.driver import Driver, UnknownInstance
+from service.ledger import IDLE, LEAVING, STARTING, Ledger, LedgerError, request_mark
+from service.proto import scaler_pb2 as pb
+from service.scheduler import Scheduler
+from tests.service.running import META, until
+from tests.service.unsteady import Unsteady
+
+APP = ("app", "go", 60, 128)
+
+
+def written(path: Path, write: Callable[[Ledger], Awaitable[None]]) -> None:
+    """Opens the ledger, writes, closes."""
+
+    async def run() -> None:
+        ledger = Ledger(path)
+        await write(ledger)
+        ledger.close()
+
+    asyncio.run(run())
+
+
+def test_a_row_from_intent_to_end(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+
+    async def write(ledger: Ledger) -> None:
+        for name in ("a", "b", "c", "d", "e"):
+            await ledger.intend(name, f"i-{name}", *APP)
+        for name in ("b", "c", "d", "e"):
+            await ledger.created(name, f"slot-{name}")
+        ledger.idle("i-c")
+        ledger.busy("i-d", "request")
+        ledger.gone("e")
+        assert ledger.count() == 4
+
+    written(path, write)
+    ledger = Ledger(path)
+    assert [(row.request_id, row.slot_id, row.mark) for row in ledger.earlier] == [
+        ("a", None, STARTING),
+        ("b", "slot-b", STARTING),
+        ("c", "slot-c", IDLE),
+        ("d", "slot-d", request_mark("request")),
+    ]
+    first = ledger.earlier[0]
+    assert (first.instance_id, first.key, first.runtime) == ("i-a", "app", "go")
+    assert (first.timeout_s, first.memory_mb) == (60, 128)
+    ledger.close()
+
+
+def test_a_place_is_used_again(tmp_path: Path) -> None:
+    async def write(ledger: Ledger) -> None:
+        for turn in range(1_000):
+            await ledger.intend(f"r{turn}", f"i{turn}", *APP)
+            await ledger.created(f"r{turn}", f"s{turn}")
+            ledger.leaving(f"i{turn}")
+            ledger.gone(f"r{turn}")
+            ledger.forget_instance(f"i{turn}")
+        await ledger.intend("last", "i", "key \x00 é", "", 0, 1 << 63)
+
+    written(tmp_path / "ledger", write)
+    ledger = Ledger(tmp_path / "ledger")
+    [row] = ledger.earlier
+    assert (row.place, row.key, row.memory_mb) == (0, "key \x00 é", 1 << 63)
+    ledger.close()
+
+
+def test_one_scaler_at_a_time(tmp_path: Path) -> None:
+    first = Ledger(tmp_path / "ledger")
+    with pytest.raises(LedgerError, match="another scaler uses this ledger"):
+        Ledger(tmp_path / "ledger")
+    first.close()
+    Ledger(tmp_path / "ledger").close()
+
+
+def test_what_is_no_ledger(tmp_path: Path) -> None:
+    (tmp_path / "ledger").write_bytes(b"something else entirely" * 100)
+    with pytest.raises(LedgerError, match="not a ledger"):
+        Ledger(tmp_path / "ledger")
+    with pytest.raises(LedgerError, match="not a ledger"):
+        Ledger(tmp_path / "no" / "such" / "folder")
+
+
+def test_of_another_boot_nothing_is_idle(tmp_path: Path) -> None:
+    async def write(ledger: Ledger) -> None:
+        await ledger.intend("r", "i", *APP)
+        await ledger.created("r", "slot")
+        ledger.idle("i")
+        ledger._queue.put(("UPDATE about SET value = 'older' WHERE name = 'boot'", (), None))
+
+    written(tmp_path / "ledger", write)
+    ledger = Ledger(tmp_path / "ledger")
+    assert [row.mark for row in ledger.earlier] == [LEAVING]
+    ledger.close()
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from service.ledger import Ledger
+
+async def run():
+    ledger = Ledger(Path(sys.argv[1]))
+    turn = 0
+    while True:
+        turn += 1
+        name = str(turn)
+        await ledger.intend(name, "i" + name, "app", "go", 60, 128)
+        print("intent", name, flush=True)
+        await ledger.created(name, "s" + name)
+        print("created", name, flush=True)
+        ledger.busy("i" + name, "r" + name)
+        print("busy", name, flush=True)
+        ledger.idle("i" + name)
+        print("idle", name, flush=True)
+        if turn % 3 == 0:
+            ledger.leaving("i" + name)
+            ledger.gone(name)
+
+asyncio.run(run())
+"""
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    """Whatever was said to be written is there."""
+    random = Random(4)
+    for turn in range(6):
+        path = tmp_path / f"ledger-{turn}"
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(random.randrange(1, 400))]
+        os.kill(process.pid, signal.SIGKILL)
+        lines += process.stdout.readlines()
+        process.wait()
+        process.stdout.close()
+        said = {}
+        for line in lines:
+            what, name = line.split()
+            said[name] = what
+        ledger = Ledger(path)
+        rows = {row.request_id: row for row in ledger.earlier}
+        for name, what in said.items():
+            if int(name) % 3 and what != "intent":
+                assert rows[name].slot_id == f"s{name}"
+            if int(name) % 3 and what == "idle":
+                assert rows[name].mark == IDLE
+            if what == "busy" and name in rows:
+                assert rows[name].mark in (request_mark(f"r{name}"), IDLE)
+            if what == "intent":
+                assert name in rows
+        ledger.close()
+
+
+# The driver, over a ledger
+
+
+def driver_on(
+    path: Path, platform: Unsteady, reclaim_s: float | None = None
+) -> tuple[Driver, Ledger]:
+    ledger = Ledger(path)
+    scheduler = Scheduler(Fixed(60.0), id_prefix=f"run{len(platform.created)}-")
+    driver = Driver(scheduler, platform, ledger=ledger, reclaim_s=reclaim_s)
+    driver.recover()
+    return driver, ledger
+
+
+def abandon(driver: Driver, ledger: Ledger) -> None:
+    """As near to SIGKILL as one process can: nothing more is done, nothing is told."""
+    for task in [*driver._tasks, *driver.slots._tasks]:
+        task.cancel()
+    ledger.close()
+
+
+def ended(instance_id: str, request_id: str, key: str = "app") -> pb.Assignment:
+    return pb.Assignment(request_id=request_id, meta_key=key, instance_id=instance_id)
+
+
+def test_idle_instances_are_taken_back(tmp_path: Path) -> None:
+    async def run() -> None:
+        platform = Unsteady()
+        driver, ledger = driver_on(tmp_path / "ledger", platform)
+        instance = await driver.assign("r-1", META)
+        driver.idle(ended(instance, "r-1"), pb.Result(status_code=200))
+        abandon(driver, ledger)
+        driver, ledger = driver_on(tmp_path / "ledger", platform)
+        driver.idle(ended(instance, "r-1"), pb.Result(status_code=200))  # again: Ok
+        assert await driver.assign("r-2", META) == instance
+        assert len(platform.created) == 1
+        driver.idle(ended(instance, "r-2"), pb.Result(status_code=200))
+        await driver.drain(5.0)
+        assert not platform.live
+        assert ledger.count() == 0
+        ledger.close()
+
+    asyncio.run(run())
+
+
+def test_an_instance_in_use_waits_for_its_own_idle(tmp_path: Path) -> None:
+    async def run() -> None:
+        platform = Unsteady()
+        driver, ledger = driver_on(tmp_path / "ledger", platform)
+        instance = await driver.assign("r-1", META)
+        abandon(driver, ledger)
+        driver, ledger = driver_on(tmp_path / "ledger", platform)
+        other = await driver.assign("r-2", META)
+        assert other != instance  # r-1 may still run there
+        driver.idle(ended(instance, "another request"), pb.Result(status_code=200))
+        assert driver.scheduler.instances[instance].state is State.BUSY
+        driver.idle(ended(instance, "r-1"), pb.Result(status_code=200))
+        assert driver.scheduler.instances[instance].state is State.IDLE
+        with pytest.raises(UnknownInstance):
+            driver.idle(ended("nobody", "r-1"), pb.Result(status_code=200))
+        driver.idle(ended(other, "r-2"), pb.Result(status_code=200))
+        await driver.drain(5.0)
+        assert not platform.live
+        ledger.close()
+
+    asyncio.run(run())
+
+
+def test_an_instance_whose_idle_never_comes(tmp_path: Path) -> None:
+    async def run() -> None:
+        platform = Unsteady()
+        driver, ledger = driver_on(tmp_path / "ledger", platform)
+        instance = await driver.assign("r-1", META)
+        abandon(driver, ledger)
+        driver, ledger = driver_on(tmp_path / "ledger", platform, reclaim_s=0.05)
+        await until(lambda: not platform.live)
+        await until(lambda: instance not in driver.scheduler.instances)
+        driver.idle(ended(instance, "r-1"), pb.Result(status_code=200))  # late: Ok
+        assert ledger.count() == 0
+        abandon(driver, ledger)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("moment", ["create", "init", "destroy"])
+def test_killed_during_a_call(tmp_path: Path, moment: str) -> None:
+    async def run() -> None:
+        platform = Unsteady()
+        driver, ledger = driver_on(tmp_path / "ledger", platform)
+        waiting = None
+        if moment == "destroy":
+            instance = await driver.assign("r-1", META)
+            platform.hold(moment)
+            driver.idle(ended(instance, "r-1"), pb.Result(status_code=500, need_destroy=True))
+        else:
+            platform.hold(moment)
+            waiting = asyncio.create_task(driver.assign("r-1", META))
+        await until(lambda: platform.held > 0)
+        assert len(platform.live) == 1
+        if waiting is not None:
+            waiting.cancel()
+        abandon(driver, ledger)
+        await asyncio.sleep(0)
+        platform.let_go()
+        driver, ledger = driver_on(tmp_path / "ledger", platform)
+        await until(lambda: not platform.live)
+        await until(lambda: ledger.count() == 0)
+        assert not driver.scheduler.instances
+        abandon(driver, ledger)
+
+    asyncio.run(run())
