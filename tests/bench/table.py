@@ -38,14 +38,21 @@ class Row:
 
 
 def show(rows: list[Row], title: str) -> None:
-    """Prints the table, or with `--json` on the command line one object."""
+    """Prints the table, or with `--json` on the command line one object. Ends the program with 1
+    where a target is missed."""
     about = (
         f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores"
     )
     if "--json" in sys.argv[1:]:
         print(json.dumps({"machine": about, "rows": [asdict(r) | {"met": r.met} for r in rows]}))
-        return
-    table = Table(title=f"{title} ({about})", title_justify="left")
+    else:
+        _print(rows, f"{title} ({about})")
+    if any(row.met is False for row in rows):
+        sys.exit(1)
+
+
+def _print(rows: list[Row], title: str) -> None:
+    table = Table(title=title, title_justify="left")
     for name in ("what", "target", "seen", ""):
         table.add_column(name, justify="left" if name in ("what", "") else "right")
     for row in rows:
