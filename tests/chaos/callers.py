@@ -55,8 +55,19 @@ class Books:
 class Callers:
     """Requests at random, for as long as asked."""
 
-    def __init__(self, target: str, books: Books, seed: int) -> None:
+    def __init__(
+        self,
+        target: str,
+        books: Books,
+        seed: int,
+        *,
+        most_ms: float = MOST_MS,
+        name: str = "request",
+    ) -> None:
+        """`most_ms` is how long a request runs at most; `name` begins every request's id."""
         self._random = Random(seed)
+        self._most_ms = most_ms
+        self._name = name
         self._books = books
         self._running: set[asyncio.Task[None]] = set()
         self._sent = 0
@@ -86,7 +97,7 @@ class Callers:
             due_s += self._random.expovariate(rate)
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             self._sent += 1
-            task = asyncio.create_task(self._request(f"request-{self._sent}"))
+            task = asyncio.create_task(self._request(f"{self._name}-{self._sent}"))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
@@ -124,7 +135,7 @@ class Callers:
         books.given_twice += instance_id in books.in_use
         books.in_use[instance_id] = request_id
         books.waits_s.append(time.monotonic() - began_s)
-        await asyncio.sleep(min(random.expovariate(1.0 / MEAN_MS), MOST_MS) / 1000.0)
+        await asyncio.sleep(min(random.expovariate(1.0 / MEAN_MS), self._most_ms) / 1000.0)
         del books.in_use[instance_id]
         await self._idle(reply.assigment, need_destroy=random.random() < 0.02)
 

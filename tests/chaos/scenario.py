@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from tests.chaos.callers import AFTER_S, APPS, Books, Callers
 from tests.chaos.platform import ChaosPlatform, Dice
+from tests.service.running import get
 
 RECLAIM_S = 4.0
 """More than a request runs and the scaler is down; the window after which all must agree."""
@@ -49,16 +50,22 @@ class Outcome:
 class Scaler:
     """`scaler serve` on one port and one ledger, killed and started again."""
 
-    def __init__(self, folder: Path, platform_port: int, more: tuple[str, ...] = ()) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+    def __init__(
+        self,
+        folder: Path,
+        platform_port: int,
+        *more: str,
+        policy: str = POLICY,
+        reclaim_s: float = RECLAIM_S,
+    ) -> None:
+        self.port = free_port()
+        self.metrics_port = free_port()
         self.ledger = folder / "ledger"
         self.log = folder / "scaler.log"
         self._command = [sys.executable, "-m", "cli.main", "serve", "--port", str(self.port)]
-        self._command += ["--platform", f"127.0.0.1:{platform_port}", "--policy", POLICY]
-        self._command += ["--ledger", str(self.ledger), "--reclaim", str(RECLAIM_S)]
-        self._command += ["--log-level", "error", *more]
+        self._command += ["--platform", f"127.0.0.1:{platform_port}", "--policy", policy]
+        self._command += ["--ledger", str(self.ledger), "--reclaim", str(reclaim_s)]
+        self._command += ["--metrics-port", str(self.metrics_port), "--log-level", "error", *more]
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
@@ -86,10 +93,23 @@ class Scaler:
         self._process.send_signal(signal.SIGTERM)
         return await asyncio.to_thread(self._process.wait, 60.0)
 
-    def rows(self) -> int:
-        """Slots in the ledger."""
-        with sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True) as database:
-            return int(database.execute("SELECT count(*) FROM slots").fetchone()[0])
+    def rows(self) -> list[str | None]:
+        """Slots in the ledger: the id of each, None where it is not known yet."""
+        with closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)) as database:
+            return [slot for (slot,) in database.execute("SELECT slot_id FROM slots")]
+
+    def slots(self) -> int:
+        """Slots that the scheduler knows, by the metrics."""
+        _, text = get(f"http://127.0.0.1:{self.metrics_port}/metrics")
+        lines = [line for line in text.splitlines() if line.startswith("scaler_slots{")]
+        return round(sum(float(line.rsplit(" ", 1)[1]) for line in lines))
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -157,7 +177,7 @@ async def chaos(
     dice.on = False
     outcome.exit_code = await scaler.terminate()
     outcome.slots, outcome.live_slots = len(platform.slots), platform.live_slots
-    outcome.ledger_rows = scaler.rows()
+    outcome.ledger_rows = len(scaler.rows())
     outcome.unknown_slots = platform.misuse.unknown_slots
     outcome.calls, outcome.calls_failed, outcome.calls_slow = dice.calls, dice.failed, dice.slow
     outcome.tracebacks = scaler.log.read_text().count("Traceback")
