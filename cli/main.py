@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from cli import demo, evaluate, health, models, retrain, serve, simulate, trace, train
 from cli.console import UserError, fail
@@ -36,14 +38,30 @@ def main() -> None:
     # cleared away on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        app()
+        # Not standalone: a wrong option is to be one line as well, not a box of five.
+        sys.exit(app(standalone_mode=False))
+    except TyperException as error:
+        _fail_usage(error)
     except (UserError, TraceError) as error:
         fail(str(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away: nobody is left to tell
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder that may not be written
+        fail(f"{error.filename or 'reading or writing'}: {error.strerror or error}")
+    except MemoryError:
+        fail("out of memory: give it a shorter trace, or more memory")
+
+
+def _fail_usage(error: TyperException) -> NoReturn:
+    said = error.format_message().strip()
+    if not said:
+        sys.exit(2)  # a command without arguments: typer has printed the help
+    context = getattr(error, "ctx", None)
+    command = "scaler" if context is None else context.command_path
+    fail(f"{said.rstrip('.')}; see {command} --help")
 
 
 if __name__ == "__main__":
