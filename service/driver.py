@@ -38,7 +38,8 @@ REMEMBERED_INSTANCES = 10_000
 """How many instances that are gone stay known, so that a second Idle for one is told apart from
 an Idle for one that never was."""
 LAST_DESTROY_S = 2.0
-"""For so long each slot still there at the end of a drain is tried to be given back."""
+"""For so long each slot still there at the end of a drain is tried to be given back, and all that
+CreateSlots without an answer may have made."""
 START_ATTEMPTS = 5
 """CreateSlots and Inits for one request, at most."""
 PATIENCE_S = 1.0
@@ -248,6 +249,9 @@ class Driver:
                         await self.slots.destroy(instance.id, "shutting down")
                 except TimeoutError:
                     log.error("slot=%s not given back", slot.id)
+        settled = min(grace_s, LAST_DESTROY_S) + time.monotonic()
+        while self.slots.doubts and time.monotonic() < settled:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         self.slots.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -321,7 +325,7 @@ class Driver:
                 failures += 1
                 again_s = self._pause_s(instance, error, failures)
                 if again_s is None:
-                    self.slots.give_up(instance, error)
+                    self.slots.give_up(instance)
                     self._failed(instance, error, slot_exists=False)
                     return
                 pause_s = again_s

@@ -85,6 +85,9 @@ class Slots:
         self._now_ms = now_ms
         self._random = random
         self._slow_create_s = slow_create_s
+        self._unsure: set[str] = set()
+        """Requests of CreateSlots that failed so that they may be done all the same, and may be
+        tried again."""
         self._turns: dict[str, int] = {}
         """How many CreateSlots of an instance were given up as too slow."""
         self._destroying = asyncio.Semaphore(DESTROYS_AT_ONCE)
@@ -108,9 +111,11 @@ class Slots:
         try:
             done, _ = await asyncio.wait({call}, timeout=self._slow_create_s)
         except asyncio.CancelledError:
+            self._unsure.discard(request_id)
             self._spawn(self._settle(request_id, instance.memory_mb, call))
             raise
         if not done:
+            self._unsure.discard(request_id)
             self._turns[instance.id] = turn + 1
             self.breaker.failed(self._now_ms())
             self._spawn(self._settle(request_id, instance.memory_mb, call))
@@ -118,8 +123,12 @@ class Slots:
             raise PlatformError(f"CreateSlot did not answer in {wait_s:g} s", retry=True)
         answer = call.result()
         self._note(answer)
+        if isinstance(answer, PlatformError) and answer.in_doubt:
+            self._unsure.add(request_id)
+            raise answer
+        self._unsure.discard(request_id)
         if isinstance(answer, PlatformError):
-            if not answer.in_doubt and self.ledger is not None:
+            if self.ledger is not None:
                 self.ledger.gone(request_id)
             raise answer
         self._turns.pop(instance.id, None)
@@ -130,14 +139,16 @@ class Slots:
             except LedgerError as error:
                 log.error("slot=%s is not in the ledger: %s", answer, error)
 
-    def give_up(self, instance: Instance, error: PlatformError) -> None:
+    def give_up(self, instance: Instance) -> None:
         """CreateSlot of this instance is not tried again. What it may have made is given back."""
         turn = self._turns.pop(instance.id, 0)
         request_id = f"{instance.id}/{turn}" if turn else instance.id
         if self.ledger is not None:
             self.ledger.forget_instance(instance.id)
-        if error.in_doubt and len(self.doubts) < DOUBTS:
-            self._spawn(self._settle(request_id, instance.memory_mb, None))
+        if request_id in self._unsure:
+            self._unsure.discard(request_id)
+            if len(self.doubts) < DOUBTS:
+                self._spawn(self._settle(request_id, instance.memory_mb, None))
 
     async def init(self, instance: Instance, meta: pb.Meta) -> None:
         """Starts the app in the slot. Raises PlatformError."""
