@@ -90,7 +90,7 @@ def _with_metrics(pipe: Connection) -> None:
     uvloop.run(_serve_scaler(pipe, "fixed:300", with_metrics=True))
 
 
-class _Server:
+class BackgroundServer:
     """A server in a process of its own."""
 
     def __init__(self, target: Callable[[Connection], None]) -> None:
@@ -123,7 +123,9 @@ async def _pairs(stub: Any, callers: int, pairs: int) -> None:
     await asyncio.gather(*(caller(number) for number in range(callers)))
 
 
-async def _measure(servers: dict[str, _Server]) -> dict[int, dict[str, tuple[float, float]]]:
+async def _measure(
+    servers: dict[str, BackgroundServer],
+) -> dict[int, dict[str, tuple[float, float]]]:
     """Per callers and server: CPU in µs a pair, and pairs a second; medians over rounds.
 
     The servers take turns within a round, so that what else the machine does hits both.
@@ -159,9 +161,9 @@ def measure() -> list[Row]:
     """CPU ratios for 1, 16 and 128 callers."""
     step("the service's own cost")
     servers = {
-        "nothing": _Server(_nothing),
-        "scaler": _Server(_fixed),
-        "metrics": _Server(_with_metrics),
+        "nothing": BackgroundServer(_nothing),
+        "scaler": BackgroundServer(_fixed),
+        "metrics": BackgroundServer(_with_metrics),
     }
     try:
         seen = uvloop.run(_measure(servers))
