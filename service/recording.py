@@ -191,9 +191,12 @@ class Recorder(Observer):
         self._queue.clear()
 
     def _write(self, *, last: bool) -> None:
-        while self._queue:
-            columns = self._take()
+        # What comes meanwhile waits for the next turn: taken at once, it would be a few at a time.
+        left = len(self._queue)
+        while left:
+            columns = self._take(min(left, CHUNK))
             count = len(columns["app"])
+            left -= count
             try:
                 if self._segment is None:
                     self._segment = _Segment(self.folder)
@@ -220,10 +223,9 @@ class Recorder(Observer):
         if self.problem is not None:
             self._alarm(None)
 
-    def _take(self) -> dict[str, list[Any]]:
+    def _take(self, count: int) -> dict[str, list[Any]]:
         """The next records as columns."""
-        queue = self._queue
-        rows = [self._row(queue.popleft()) for _ in range(min(len(queue), CHUNK))]
+        rows = [self._row(self._queue.popleft()) for _ in range(count)]
         return dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
 
     def _row(self, record: _Record) -> tuple[Any, ...]:
