@@ -58,7 +58,9 @@ def record(trace: Trace, folder: Path, segments: int = 4, prefix: str = "2026010
         create_ms=pl.lit(300, pl.Int64),
     )
     for number, rows in enumerate(np.array_split(np.arange(len(trace)), segments)):
-        name = f"{prefix}T0000{number:02d}.000-{number:08x}.parquet"
+        minutes, seconds = divmod(number, 60)
+        clock = f"{minutes // 60:02d}{minutes % 60:02d}{seconds:02d}"
+        name = f"{prefix}T{clock}.000-{number:08x}.parquet"
         write_segment(table[rows.tolist()].select(list(COLUMNS)), folder / name)
 
 
