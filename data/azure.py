@@ -8,14 +8,16 @@ drawn, seeded by the app's key and the seed, and the trace's notes say so.
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from data.drawn import draw_init_ms, draw_runtime, seeded_by
-from data.trace import App, IntArray, Trace, TraceError
+from data.trace import LIMITS, App, IntArray, Trace, TraceError
 
 DURATION_SIGMA = 0.6
 """Spread of the log-normal executions about a function's mean: the files give no single ones."""
@@ -29,6 +31,12 @@ MEMORY_STEP_MB = 64
 MAX_REQUESTS = 100_000_000
 """The whole of 2019 is billions of requests; beyond this no machine we know of holds them."""
 FIRST_DAY_2019_MS = 1_563_148_800_000  # 15 July 2019, 0:00 UTC: a Monday
+_COLUMNS_2021: dict[str, type[pl.DataType]] = {
+    "app": pl.String,
+    "func": pl.String,
+    "end_timestamp": pl.Float64,
+    "duration": pl.Float64,
+}
 _DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
 _DRAWN_STARTS = "start-up times and runtimes are not in the source: drawn, seeded by the app's key"
@@ -36,34 +44,39 @@ _WHOLE_APPS = "an app is the source's app: its functions share instances"
 
 
 def is_azure_2021(path: Path) -> bool:
-    """Whether the file starts with the 2021 trace's header."""
-    if not path.is_file() or path.suffix not in (".csv", ".txt"):
+    """Whether the file starts with the 2021 trace's header, in any order; it may be gzipped."""
+    name = path.name.removesuffix(".gz")
+    if not path.is_file() or not name.endswith((".csv", ".txt")):
         return False
-    with path.open("rb") as file:
-        return file.readline(200).strip() == b"app,func,end_timestamp,duration"
+    try:
+        with gzip.open(path) if name != path.name else path.open("rb") as file:
+            header = file.readline(200)
+    except (EOFError, OSError, zlib.error) as error:
+        raise TraceError(f"{path}: not a whole gzip file ({error}); get it again") from None
+    columns = header.removeprefix(b"\xef\xbb\xbf").decode(errors="replace").strip().split(",")
+    return set(_COLUMNS_2021) <= {column.strip('"') for column in columns}
 
 
 def is_azure_2019(path: Path) -> bool:
     """Whether the folder holds the 2019 trace's invocation files."""
-    return path.is_dir() and any(path.glob("invocations_per_function*.csv"))
+    return path.is_dir() and bool(_days(path, "invocations_per_function"))
+
+
+def _days(folder: Path, name: str) -> list[Path]:
+    """The files of one kind in order of their days, plain or gzipped."""
+    found = [*folder.glob(f"{name}*.csv"), *folder.glob(f"{name}*.csv.gz")]
+    return sorted(file for file in found if file.is_file())
 
 
 def read_azure_2021(path: Path, seed: int = 0) -> Trace:
     """Reads `app,func,end_timestamp,duration` (seconds); a request starts at end - duration."""
-    table = _read_csv(
-        path,
-        {
-            "app": pl.String,
-            "func": pl.String,
-            "end_timestamp": pl.Float64,
-            "duration": pl.Float64,
-        },
-    )
+    table = _read_csv(path, _COLUMNS_2021)
     if table.is_empty():
         raise TraceError(f"{path}: no requests in it")
-    for name in ("end_timestamp", "duration"):
-        # 1e12 s is far beyond any date, and far within the integers of milliseconds.
-        _refuse(path, table[name], ~(table[name].abs() < 1e12), "is not a time in seconds")
+    for name, ours in (("end_timestamp", "arrival_ms"), ("duration", "duration_ms")):
+        longest_s = LIMITS[ours][1] / 1000.0
+        bad = ~(table[name].abs() <= longest_s)  # which NaN is not either
+        _refuse(path, table[name], bad, f"is not a time in seconds, of {longest_s:.0f} at most")
     _refuse(path, table["duration"], table["duration"] < 0, "is negative")
     start_ms = ((table["end_timestamp"] - table["duration"]) * 1000.0).round().cast(pl.Int64)
     start_ms = start_ms - min(int(start_ms.min() or 0), 0)  # type: ignore[arg-type]
@@ -71,7 +84,7 @@ def read_azure_2021(path: Path, seed: int = 0) -> Trace:
     keys = rows["app"].unique(maintain_order=True).to_list()
     apps = tuple(_drawn_app(key, DEFAULT_MEMORY_MB, seed) for key in keys)
     return Trace(
-        path.stem,
+        path.name.split(".")[0],
         apps,
         rows["arrival_ms"].to_numpy(),
         rows["app"].cast(pl.Enum(keys)).to_physical().cast(pl.Int64).to_numpy(),
@@ -96,7 +109,7 @@ def read_azure_2019(folder: Path, seed: int = 0) -> Trace:
     unknown_mean: set[str] = set()
     columns: list[tuple[IntArray, IntArray, IntArray]] = []
     total = 0
-    for file in sorted(folder.glob("invocations_per_function*.csv")):
+    for file in _days(folder, "invocations_per_function"):
         day = int(found[1]) - 1 if (found := re.search(r"\.d(\d+)\.", file.name)) else 0
         functions, counts = _minutes(file)
         total += int(counts.sum())
@@ -122,7 +135,7 @@ def read_azure_2019(folder: Path, seed: int = 0) -> Trace:
                 (
                     arrival_ms + (FIRST_DAY_2019_MS + day * _DAY_MS),
                     np.full(len(arrival_ms), owner, dtype=np.int64),
-                    np.maximum(1, np.rint(drawn_ms)).astype(np.int64),
+                    np.rint(drawn_ms).clip(1, LIMITS["duration_ms"][1]).astype(np.int64),
                 )
             )
     if not total:
@@ -166,6 +179,7 @@ def _minutes(file: Path) -> tuple[list[tuple[str, str | None, str]], IntArray]:
     table = _read_csv(file, types | dict.fromkeys(minutes or ["1"], pl.Int64))
     for name in minutes:
         _refuse(file, table[name], table[name] < 0, "is negative")
+        _refuse(file, table[name], table[name] > MAX_REQUESTS, f"is above {MAX_REQUESTS}")
     table = table.group_by(names, maintain_order=True).agg(pl.col(minutes).sum())
     functions = [
         (row["HashApp"], row.get("HashFunction"), row.get("Trigger", ""))
@@ -203,7 +217,7 @@ def _means_ms(folder: Path) -> dict[tuple[str, str | None], float]:
     """Mean executions by (app, function), and by (app, None) for functions without their own."""
     means: dict[tuple[str, str | None], float] = {}
     tables = []
-    for file in sorted(folder.glob("function_durations_percentiles*.csv")):
+    for file in _days(folder, "function_durations_percentiles"):
         types = {"HashApp": pl.String, "Average": pl.Float64}
         given = [name for name in ("HashFunction", "Count") if name in _header(file)]
         optional = {"HashFunction": pl.String, "Count": pl.Float64}
@@ -228,14 +242,14 @@ def _means_ms(folder: Path) -> dict[tuple[str, str | None], float]:
 def _memory_mb(folder: Path) -> dict[str, int]:
     """Each app's mean memory over its days, to the nearest 64 MB."""
     types = {"HashApp": pl.String, "AverageAllocatedMb": pl.Float64}
-    files = sorted(folder.glob("app_memory_percentiles*.csv"))
+    files = _days(folder, "app_memory_percentiles")
     if not files:
         return {}
     table = pl.concat([_read_csv(file, types).select(*types) for file in files])
     table = table.filter(pl.col("AverageAllocatedMb").is_finite())
     means = table.group_by("HashApp").agg(pl.col("AverageAllocatedMb").mean())
     return {
-        key: max(1, round(value / MEMORY_STEP_MB)) * MEMORY_STEP_MB
+        key: min(max(1, round(value / MEMORY_STEP_MB)) * MEMORY_STEP_MB, LIMITS["memory_mb"][1])
         for key, value in means.iter_rows()
     }
 

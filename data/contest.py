@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import polars as pl
 
-from data.trace import App, Trace, TraceError
+from data.trace import LIMITS, App, Trace, TraceError
 
 _REQUEST_FIELDS = {
     "startTime": pl.Int64,
@@ -29,6 +29,14 @@ _META_FIELDS = {
     "memoryInMb": pl.Int64,
     "timeoutInSecs": pl.Int64,
     "initDurationInMs": pl.Int64,
+}
+_OUR_NAMES = {
+    "startTime": "arrival_ms",
+    "durationsInMs": "duration_ms",
+    "statusCode": "status_code",
+    "memoryInMb": "memory_mb",
+    "timeoutInSecs": "timeout_s",
+    "initDurationInMs": "init_ms",
 }
 _FILES = ("requests", "metas")
 _INT64 = range(-(2**63), 2**63)
@@ -166,7 +174,7 @@ def _as_it_is(data: bytes, path: Path) -> bytes:
 
 def _table(raw: bytes, fields: dict[str, type[pl.DataType]], where: str) -> pl.DataFrame:
     if not raw or raw.isspace():
-        raise TraceError(f"{where}: empty")
+        raise TraceError(f"{where}: empty; get it again")
     try:
         table = pl.read_ndjson(io.BytesIO(raw), schema=dict(fields))
     except pl.exceptions.PolarsError:
@@ -226,11 +234,14 @@ def _trace(
     key = metas["key"]
     refuse("metas", key, ~key.is_first_distinct(), "{} has a meta already: an app has one")
     refuse("metas", key, key.str.len_bytes() == 0, "is empty")
-    for field in ("memoryInMb", "timeoutInSecs", "initDurationInMs"):
-        low = 1 if field == "memoryInMb" else 0
-        refuse("metas", metas[field], metas[field] < low, f"is below {low}: {{}}")
-    for field in ("durationsInMs", "startTime"):
-        refuse("requests", requests[field], requests[field] < 0, "is negative: {}")
+    for file, table in (("metas", metas), ("requests", requests)):
+        for field in table.columns:
+            if field not in _OUR_NAMES:
+                continue
+            low, high = LIMITS[_OUR_NAMES[field]]
+            says = "is negative: {}" if low == 0 else f"is below {low}: {{}}"
+            refuse(file, table[field], table[field] < low, says)
+            refuse(file, table[field], table[field] > high, f"is above {high}: {{}}")
     called = requests["metaKey"]
     refuse("requests", called, ~called.is_in(key.implode()), "{} has no meta in `metas`")
     apps = tuple(App(*row) for row in metas.iter_rows())

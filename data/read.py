@@ -26,7 +26,7 @@ def read_trace(path: str | Path, *, set_name: str | None = None, seed: int = 0) 
         if not path.exists():
             raise TraceError(f"{path}: there is no such file or folder")
         if path.is_file() and path.stat().st_size == 0:
-            raise TraceError(f"{path}: empty")
+            raise TraceError(f"{path}: empty; get it again")
         if is_recording(path):
             return read_recording(path)
         if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
@@ -43,7 +43,8 @@ def read_trace(path: str | Path, *, set_name: str | None = None, seed: int = 0) 
         raise TraceError(f"{path}: {error.strerror or error}") from None
     raise TraceError(
         f"{path}: no known trace: a contest folder or .tar.gz, Azure Functions 2019 (folder) or"
-        " 2021 (CSV), our own .parquet or what the service recorded is wanted"
+        " 2021 (CSV of app,func,end_timestamp,duration), our own .parquet or what the service"
+        " recorded is wanted"
     )
 
 

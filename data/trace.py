@@ -10,6 +10,18 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 
+_WEEK_MS = 604_800_000
+LIMITS: dict[str, tuple[int, int]] = {
+    "arrival_ms": (0, 253_402_300_799_999),  # the end of the year 9999
+    "duration_ms": (0, _WEEK_MS),
+    "init_ms": (0, _WEEK_MS),
+    "memory_mb": (1, 2**30),
+    "timeout_s": (0, 2**32 - 1),  # a uint32 on the wire
+    "status_code": (-(2**31), 2**31 - 1),  # an int32 on the wire
+}
+"""The least and the most that each number of a trace may be. Beyond them a value is a mistake, and
+a replay of it would not end or would not fit the wire."""
+
 
 class TraceError(Exception):
     """A trace that cannot be used. Its text is one line: what is wrong, where, what to do."""

@@ -35,6 +35,7 @@ from data.recording import (
     table_of,
     write_segment,
 )
+from data.trace import LIMITS
 from models.policy import Instance
 from service.observer import Observer, Served
 from service.proto import scaler_pb2 as pb
@@ -238,10 +239,10 @@ class Recorder(Observer):
             int(arrival_ms),
             meta.key,
             meta.runtime,
-            min(meta.memory_in_mb, _MAX),
+            min(meta.memory_in_mb, LIMITS["memory_mb"][1]),
             meta.timeout_in_secs,
             round(init_ms),
-            min(reported_ms, _MAX) or round(ran_ms),
+            reported_ms if 0 < reported_ms <= LIMITS["duration_ms"][1] else round(ran_ms),
             kept_code if outcome == "kept" else bad_code,
             wait_ms,
             cold,
@@ -285,10 +286,6 @@ class Recorder(Observer):
             if segment_s < oldest_s or total > self._max_bytes:
                 file.unlink(missing_ok=True)
                 total -= size
-
-
-_MAX = (1 << 63) - 1
-"""What a column holds at most; a caller may send more."""
 
 
 class _Segment:

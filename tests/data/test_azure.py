@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,10 @@ def test_2021_starts_at_end_less_duration(tmp_path: Path) -> None:
     ("row", "says"),
     [
         ("a,f,soon,1", ":3: field `end_timestamp` is not a number: 'soon'"),
-        ("a,f,1,nan", ":3: field `duration` is not a time in seconds: nan"),
-        ("a,f,inf,1", ":3: field `end_timestamp` is not a time in seconds: inf"),
+        ("a,f,1,nan", ":3: field `duration` is not a time in seconds, of 604800 at most: nan"),
+        ("a,f,inf,1", ":3: field `end_timestamp` is not a time in seconds, of 253402300800"),
+        ("a,f,900000000000,1", ":3: field `end_timestamp` is not a time in seconds, of"),
+        ("a,f,10,604801", ":3: field `duration` is not a time in seconds, of 604800 at most"),
         ("a,f,10,-1", ":3: field `duration` is negative: -1.0"),
         ("a,f,10,", ":3: field `duration` is missing"),
         (",f,10,1", ":3: field `app` is missing"),
@@ -72,6 +75,19 @@ def test_2021_starts_at_end_less_duration(tmp_path: Path) -> None:
 def test_bad_2021(tmp_path: Path, row: str, says: str) -> None:
     assert says in refusal(csv_2021(tmp_path, "a,f,5,1", row))
     assert "no requests in it" in refusal(csv_2021(tmp_path))
+
+
+def test_2021_columns_in_any_order_and_gzipped(tmp_path: Path) -> None:
+    plain = read_trace(csv_2021(tmp_path, "a,f,10.5,0.25", "b,g,10.0,9.0"))
+    raw = b"\xef\xbb\xbffunc,duration,app,end_timestamp\r\nf,0.25,a,10.5\r\ng,9.0,b,10.0\r\n"
+    packed = tmp_path / "trace.csv.gz"
+    packed.write_bytes(gzip.compress(raw))
+    trace = read_trace(packed)
+    assert trace.name == "trace"
+    assert trace.apps == plain.apps
+    assert list(trace.arrival_ms) == list(plain.arrival_ms)
+    packed.write_bytes(gzip.compress(raw)[:20])
+    assert "not a whole gzip file" in refusal(packed)
 
 
 def test_2019_keeps_each_minutes_calls(tmp_path: Path) -> None:
@@ -105,6 +121,13 @@ def test_2019_keeps_each_minutes_calls(tmp_path: Path) -> None:
     assert "1 apps lack durations: 1000 ms assumed" in trace.notes
     assert "1 apps lack memory: 170 MB assumed" in trace.notes
     assert sum("drawn" in note for note in trace.notes) == 3
+    for file in [*(tmp_path / "t").glob("*.csv")]:
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    packed = read_trace(tmp_path / "t")
+    assert packed.apps == trace.apps
+    np.testing.assert_array_equal(packed.arrival_ms, trace.arrival_ms)
+    np.testing.assert_array_equal(packed.duration_ms, trace.duration_ms)
 
 
 def test_2019_draws_do_not_depend_on_the_neighbours(tmp_path: Path) -> None:
@@ -125,6 +148,9 @@ def test_bad_2019(tmp_path: Path) -> None:
     day_2019(tmp_path / "t", 1, {("a", "f", "http"): {5: 1}, ("b", "f", "http"): {6: -2}})
     assert ".d01.csv:3: field `6` is negative: -2" in refusal(tmp_path / "t")
     day_2019(tmp_path / "t", 1, {("a", "f", "http"): {5: 10**12}})
+    assert ".d01.csv:2: field `5` is above 100000000: 1000000000000" in refusal(tmp_path / "t")
+    rows = {(app, "f", "http"): {5: 10**8} for app in "ab"}
+    day_2019(tmp_path / "t", 1, rows)
     assert "keep fewer apps or days" in refusal(tmp_path / "t")
     file = tmp_path / "t/invocations_per_function_md.anon.d01.csv"
     file.write_text("HashApp,Trigger,1,2\na,http,1,many\n")

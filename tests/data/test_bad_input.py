@@ -77,6 +77,9 @@ BAD_REQUESTS: list[tuple[bytes, str]] = [
     (lines(request(durationsInMs=1.5)), ":1: field `durationsInMs` must be a whole number"),
     (lines(request(durationsInMs=float("nan"))), ":1: not JSON"),
     (lines(request(2**64)), ":1: field `startTime` is too large"),
+    (lines(request(), request(2**62)), ":2: field `startTime` is above 253402300799999: 46"),
+    (lines(request(durationsInMs=2**40)), ":1: field `durationsInMs` is above 604800000: 1"),
+    (lines(request(statusCode=2**40)), ":1: field `statusCode` is above 2147483647: 1"),
     (lines(request(startTime="soon")), ":1: field `startTime` must be a whole number"),
     (lines(request(startTime=True)), ":1: field `startTime` must be a whole number"),
     (lines(request(), request(key="b")), ":2: field `metaKey` 'b' has no meta"),
@@ -90,7 +93,10 @@ BAD_METAS: list[tuple[bytes, str]] = [
     (lines(meta(), meta("b"), meta()), ":3: field `key` 'a' has a meta already"),
     (lines(without(meta(), "initDurationInMs")), ":1: field `initDurationInMs` is missing"),
     (lines(meta(), meta("b", memoryInMb=0)), ":2: field `memoryInMb` is below 1: 0"),
-    (lines(meta(initDurationInMs=-1)), ":1: field `initDurationInMs` is below 0: -1"),
+    (lines(meta(initDurationInMs=-1)), ":1: field `initDurationInMs` is negative: -1"),
+    (lines(meta(memoryInMb=2**40)), ":1: field `memoryInMb` is above 1073741824: 1"),
+    (lines(meta(timeoutInSecs=2**32)), ":1: field `timeoutInSecs` is above 4294967295: 4"),
+    (lines(meta(initDurationInMs=2**62)), ":1: field `initDurationInMs` is above 604800000: 4"),
     (lines(meta(), meta("")), ":2: field `key` is empty"),
 ]
 
@@ -113,11 +119,15 @@ def test_not_there_empty_unknown(tmp_path: Path) -> None:
     assert "there is no such file" in refusal(tmp_path / "nowhere")
     for name in ("x.tar.gz", "x.parquet", "x.csv", "x"):
         (tmp_path / name).write_bytes(b"")
-        assert refusal(tmp_path / name).endswith(": empty")
+        assert ": empty; " in refusal(tmp_path / name)
     (tmp_path / "x.txt").write_text("hello")
     assert "no known trace" in refusal(tmp_path / "x.txt")
     (tmp_path / "folder").mkdir()
     assert "no known trace" in refusal(tmp_path / "folder")
+    (tmp_path / "folder.parquet").mkdir()
+    assert "no readable *.parquet file here; the folder has none" in refusal(
+        tmp_path / "folder.parquet"
+    )
 
 
 def test_half_a_set(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.read import read_trace, write_trace
-from data.trace import App, Trace, TraceError
+from data.trace import LIMITS, App, Trace, TraceError
 from tests.traces import shared_day, trace_of
 
 _key = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
@@ -23,13 +23,14 @@ _key = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 
 @st.composite
 def traces(draw: st.DrawFn) -> Trace:
-    number = st.integers(0, 2**40)
+    of = {name: st.integers(*limits) for name, limits in LIMITS.items()}
     keys = draw(st.lists(_key, min_size=1, max_size=6, unique=True))
     apps = tuple(
-        App(key, draw(_key), draw(st.integers(1, 10_240)), draw(number), draw(number))
+        App(key, draw(_key), *(draw(of[name]) for name in ("memory_mb", "timeout_s", "init_ms")))
         for key in keys
     )
-    row = st.tuples(number, st.integers(0, len(apps) - 1), number, st.integers(0, 599))
+    of["app"] = st.integers(0, len(apps) - 1)
+    row = st.tuples(*(of[name] for name in ("arrival_ms", "app", "duration_ms", "status_code")))
     rows = np.array(sorted(draw(st.lists(row, min_size=1, max_size=40))), dtype=np.int64)
     arrival_ms, app, duration_ms, status_code = rows.T.copy()
     return Trace("any", apps, arrival_ms, app, duration_ms, status_code, ("drawn by hand",))

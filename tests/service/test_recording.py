@@ -84,7 +84,12 @@ def test_a_bad_instance_reads_as_one(tmp_path: Path) -> None:
     recorder.close()
     trace = read_trace(tmp_path)
     assert trace.status_code.tolist() == [200, 500, 503, 200]
-    assert trace.duration_ms.tolist() == [7, 7, (1 << 63) - 1, 7]
+    assert trace.duration_ms.tolist() == [
+        7,
+        7,
+        7,
+        7,
+    ]  # what was measured, where what was said cannot be
 
 
 def test_the_open_segment_is_read_too_and_closed_by_the_next_start(tmp_path: Path) -> None:
