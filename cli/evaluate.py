@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from cli.console import UserError, err, out, print_json, progress
 from cli.trace import SetName
-from cli.train import Cluster
+from cli.train import Cluster, CreateMs
 from data.read import read_trace
 from data.trace import Trace
 from models.artifact import ArtifactError, read_artifact, read_manifest
@@ -65,7 +66,7 @@ def evaluate(
     model: Annotated[
         Path | None, typer.Option(help="A trained model; else one is trained before the split.")
     ] = None,
-    create_ms: Annotated[float, typer.Option(min=0, help="What CreateSlot takes.")] = CREATE_MS,
+    create_ms: CreateMs = CREATE_MS,
     price: Annotated[
         float | None,
         typer.Option(help="Seconds of waiting a GB·s is worth; else as found in training."),
@@ -91,6 +92,8 @@ def evaluate(
     """Replays policies on the part of a trace after the split, and shows what each costs."""
     if not 0.0 < split < 1.0:
         raise UserError(f"--split {split:g}: it must lie between 0 and 1")
+    if price is not None and not (isfinite(price) and price > 0.0):
+        raise UserError(f"--price {price:g}: it must be a number above 0")
     if folds is not None and (outcomes or report or picture):
         raise UserError("--folds gives figures only: leave out --outcomes, --report, --picture")
     if outcomes is not None and sweep:

@@ -15,10 +15,12 @@ from rich.table import Table
 
 from cli.console import UserError, out, print_json, progress
 from cli.trace import Json, SetName
+from cli.train import CreateMs
 from data.read import read_trace
 from data.trace import Trace
 from simulator.live import LiveResult, ScalerUnreachable, connect, play
 from simulator.platform import SimulatedPlatform
+from simulator.replay import CREATE_MS
 from simulator.statistics import StatisticsPage
 
 
@@ -34,7 +36,7 @@ def simulate(
     start: Annotated[float, typer.Option(min=0, help="Seconds into the trace to start at.")] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Seconds of the trace to play.")] = None,
     speed: Annotated[float, typer.Option(help="Times faster than real time.")] = 1.0,
-    create_ms: Annotated[float, typer.Option(min=0, help="What CreateSlot takes.")] = 300.0,
+    create_ms: CreateMs = CREATE_MS,
     wait_s: Annotated[
         float, typer.Option("--wait", min=0.1, help="Seconds the scaler may take to come up.")
     ] = 10.0,

@@ -24,6 +24,11 @@ Cluster = Annotated[
     typer.Option(help="A Dask scheduler's tcp://HOST:PORT: work there, where the trace is read."),
 ]
 
+MAX_CREATE_MS = 3_600_000.0
+CreateMs = Annotated[
+    float, typer.Option(min=0, max=MAX_CREATE_MS, help="Milliseconds that CreateSlot takes.")
+]
+
 
 def train(
     trace: Annotated[Path, typer.Argument(help="Any trace that `scaler trace info` reads.")],
@@ -31,7 +36,7 @@ def train(
     until: Annotated[
         float, typer.Option(help="Train on this fraction of the trace's span, from its start.")
     ] = 1.0,
-    create_ms: Annotated[float, typer.Option(min=0, help="What CreateSlot takes.")] = CREATE_MS,
+    create_ms: CreateMs = CREATE_MS,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     cluster: Cluster = None,
     set_name: SetName = None,
