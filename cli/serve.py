@@ -22,7 +22,13 @@ from service.logs import LogFormat, LogLevel, configure
 from service.neighbour import stop_when_closed
 from service.page import PageInUse
 from service.recording import DAY_S, Recorder, RecordingError
-from service.server import DRAIN_GRACE_S, Operations, PortInUse, serve_until_signal
+from service.server import (
+    DRAIN_GRACE_S,
+    PENDING_CALLS,
+    Operations,
+    PortInUse,
+    serve_until_signal,
+)
 from service.serving_policy import LEARNED, choose_policy, follow_store
 from service.tls import ServerTls, TlsError
 from service.tracing import Tracing, TracingError
@@ -125,6 +131,9 @@ def serve(
     max_apps: Annotated[
         int | None, typer.Option(min=1, help="Apps known; the least missed are forgotten.")
     ] = None,
+    max_pending_calls: Annotated[
+        int, typer.Option(min=1, help="Calls not looked at yet; gRPC ends those beyond.")
+    ] = PENDING_CALLS,
     log_format: Annotated[LogFormat, typer.Option(help="How log lines are written.")] = (
         LogFormat.TEXT
     ),
@@ -159,6 +168,7 @@ def serve(
             apps=max_apps,
         ),
         reclaim_s=reclaim_s,
+        pending_calls=max_pending_calls,
     )
     if operations.tls is None and not _is_loopback(host):
         log.warning("in the clear on %s: whoever reaches it can call; see --tls-cert", host)

@@ -40,6 +40,10 @@ from service.wire import SERVICE, add_scaler
 
 MAX_MESSAGE_BYTES = 1 << 20
 DRAIN_GRACE_S = 20.0
+PENDING_CALLS = 1_000
+"""Calls that have arrived and that the event loop has not come to yet. Of those beyond, gRPC's core
+ends more and more, and all beyond one and a half times as many, for a small part of what an answer
+of ours would cost."""
 TLS_POLL_S = 5.0
 """How often the files of the platform's TLS are looked at; the server's are at every handshake."""
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -124,6 +128,7 @@ class ScalerServer:
         limits: Limits = SERVING_LIMITS,
         ledger: Ledger | None = None,
         reclaim_s: float | None = None,
+        pending_calls: int = PENDING_CALLS,
     ) -> None:
         """`address` is HOST:PORT; port 0 lets the system choose (see `port` after `start`).
 
@@ -155,6 +160,8 @@ class ScalerServer:
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.server.max_pending_requests", pending_calls),
+                ("grpc.server.max_pending_requests_hard_limit", pending_calls * 3 // 2),
             ],
         )
         self.port = 0
@@ -234,6 +241,7 @@ class Operations:
     reclaim_s: float | None = None
     """For how long an instance is in use without an Idle; None is for as long as its app may run
     and a while."""
+    pending_calls: int = PENDING_CALLS
 
 
 async def serve_until_signal(
@@ -269,6 +277,7 @@ async def serve_until_signal(
         limits=operations.limits,
         ledger=operations.ledger,
         reclaim_s=operations.reclaim_s,
+        pending_calls=operations.pending_calls,
     )
     metrics.watch(server.driver)
     page = None

@@ -81,6 +81,12 @@ class Scaler:
                 assert self._process.poll() is None, self.log.read_text()
                 await asyncio.sleep(0.02)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs now."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL: nothing more is written, nobody is told."""
         assert self._process is not None
