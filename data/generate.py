@@ -13,6 +13,9 @@ from data.trace import App, Trace, TraceError
 KINDS = ("contest-1", "contest-2", "contest-3", "azure")
 START_MS = 1_682_899_200_000  # 2023-05-01, the year of the contest
 MAX_DAYS = 3_650
+MAX_APPS = 1_000_000
+MAX_REQUESTS = 100_000_000
+"""What a trace is made of in memory at once: some 10 GB."""
 _DAY_MS = 86_400_000.0
 _CONTROLLER_APPS = (
     "nodes",
@@ -43,10 +46,9 @@ def generate(
         raise TraceError(f"{kind}: no such kind of trace; there is {', '.join(KINDS)}")
     if not 0 < days <= MAX_DAYS:
         raise TraceError(f"--days {days}: must be above 0, and {MAX_DAYS} at most")
-    if apps is not None and apps < 1:
-        raise TraceError(f"--apps {apps}: must be at least 1")
-    if requests is not None and requests < 1:
-        raise TraceError(f"--requests {requests}: must be at least 1")
+    for option, wanted, most in (("apps", apps, MAX_APPS), ("requests", requests, MAX_REQUESTS)):
+        if wanted is not None and not 1 <= wanted <= most:
+            raise TraceError(f"--{option} {wanted}: must be at least 1, and {most:,} at most")
     if apps is not None and kind in ("contest-1", "contest-2"):
         raise TraceError(f"--apps: {kind} has six apps of its own; leave it out")
     if requests is not None and kind != "azure":
@@ -59,6 +61,7 @@ def generate(
 def _controllers(number: int, days: float, seed: int) -> Trace:
     """Sets 1 and 2: controllers that call every 30 s or so, in bursts; 30-56 ms executions."""
     span_ms = days * _DAY_MS
+    _check_size(f"contest-{number}", len(_CONTROLLER_APPS) * span_ms / 30_000.0 * 4.0)
     apps: list[App] = []
     columns: list[tuple[FloatArray, FloatArray]] = []
     for name in _CONTROLLER_APPS:
@@ -88,6 +91,7 @@ def _population(kind: str, count: int, days: float, wanted: int | None, seed: in
     habits = root.choice(len(_HABITS), size=count, p=_HABIT_SHARES)
     if wanted is not None:
         calls_a_day *= wanted / days / float(calls_a_day.sum())
+    _check_size(kind, float(calls_a_day.sum()) * days)
     apps: list[App] = []
     columns: list[tuple[FloatArray, FloatArray]] = []
     for index in range(count):
@@ -140,6 +144,14 @@ def _sessions(random: np.random.Generator, calls: float, span_ms: float) -> Floa
 _Habit = Callable[[np.random.Generator, float, float], FloatArray]
 _HABITS: tuple[_Habit, ...] = (_timer, _daily, _sessions)
 _HABIT_SHARES = (0.4, 0.3, 0.3)  # Serverless in the Wild, section 3: timers are everywhere
+
+
+def _check_size(name: str, requests: float) -> None:
+    if requests > MAX_REQUESTS:
+        raise TraceError(
+            f"{name}: would have about {requests:,.0f} requests, over {MAX_REQUESTS:,};"
+            " ask for fewer apps or days"
+        )
 
 
 def _merged(

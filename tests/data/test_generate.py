@@ -85,6 +85,10 @@ def test_azure_is_as_large_as_asked_and_heavy_tailed() -> None:
         ({"requests": 0}, "--requests"),
         ({"kind": "contest-1", "apps": 9}, "--apps"),
         ({"kind": "contest-3", "requests": 9}, "--requests"),
+        ({"kind": "azure", "requests": 10**12}, "--requests 1000000000000: must be"),
+        ({"kind": "azure", "apps": 10**9}, "--apps 1000000000: must be"),
+        ({"kind": "azure", "apps": 10_000, "days": 3_650.0}, "ask for fewer apps or days"),
+        ({"kind": "contest-1", "days": 3_650.0}, "ask for fewer apps or days"),
     ],
 )
 def test_what_cannot_be_made(how: dict[str, Any], says: str) -> None:
