@@ -38,7 +38,7 @@ def prepare(log: Path, store: Store, requests: int, apps: int) -> int:
     record(trace, log, segments=round(DAYS * SEGMENTS_A_DAY), prefix="20260101")
     early = trace.between(-np.inf, float(trace.arrival_ms[len(trace) // 10]))
     step("the first version")
-    version = store.add(fit(early, create_ms=300.0, price=0.04, jobs=2), {"created": ""})
+    version = store.add(fit(early, create_ms=300.0, jobs=2), {"created": ""})
     store.promote(version)
     return len(list(log.iterdir()))
 
