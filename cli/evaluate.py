@@ -248,7 +248,7 @@ def print_table(trace: Trace, done: Sequence[Fold]) -> None:
     """A row a policy, and what learned saves."""
     if len(done) == 1:
         requests = done[0].measured[0].figures.requests
-        title = f"{trace.name}: {requests:,} requests from {done[0].part.split:.0%} of the span on"
+        title = f"{trace.name}: {requests:,} requests from {100 * done[0].part.split:g}% of the span on"
         rows = [(each, None) for each in done[0].measured]
     else:
         title = f"{trace.name}: mean ± standard deviation of {len(done)} rolling folds"

@@ -95,7 +95,7 @@ def window(trace: Trace, split: float) -> Window:
     if not 0 < before < len(trace):
         raise TraceError(
             f"{trace.name}: the split {split:g} leaves nothing on one side of it:"
-            f" {before} of {len(trace)} requests come before"
+            f" {before} of {len(trace)} requests come before; move it, or give a longer trace"
         )
     return Window(trace, split_ms, split)
 
