@@ -51,7 +51,9 @@ def serve(
     host: Annotated[
         str, typer.Option(envvar="SCALER_HOST", help="Address to listen on.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 9001,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")
+    ] = 9001,
     platform: Annotated[str, typer.Option(help="The platform's HOST:PORT.")] = "127.0.0.1:50051",
     policy: Annotated[str, typer.Option(help="fixed:SECONDS, reference, learned, …")] = "learned",
     model: Annotated[Path | None, typer.Option(help="A model made by `scaler train`.")] = None,
