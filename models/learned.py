@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.policy import AppPolicy, Policy, Pool
+from models.remembered import PlaceSeen, pack, unpack
 from models.window import DRIFT_SHARE, FloatArray, Plan, plan, spread
 
 MEMORY_GAPS = 256
@@ -244,6 +245,13 @@ class _Place:
         self.seen = len(self.gaps)
         self.replan_at = 0  # the plans are followed until then, and planned one by one as ever
 
+    def seen_here(self) -> PlaceSeen:
+        """What was seen at runtime, without what a model said."""
+        order = (at % MEMORY_GAPS for at in range(self.seen - len(self.gaps), self.seen))
+        own = [at for at in order if self.lefts[at] > 0.0]
+        gaps, lefts = [self.gaps[at] for at in own], [self.lefts[at] for at in own]
+        return PlaceSeen(self.covered_ms, self.excess_ms, gaps, lefts)
+
     def past_ms(self) -> float:
         """How far the chosen clock had gone when the place was left."""
         period_ms = PERIODS_MS[self.clock]
@@ -303,6 +311,23 @@ class _LearnedApp(AppPolicy):
         sure_ms = self._sure_ms(policy.start_ms(key, memory_mb, ""))
         for number, place in enumerate(self._places):
             place.relearn(known[number] if number < len(known) else None, sure_ms, until_ms)
+
+    def learned(self) -> bytes:
+        """What was seen here, as bytes."""
+        return pack(self._crowd, [place.seen_here() for place in self._places])
+
+    def recall(self, learned: bytes, key: str, memory_mb: int, until_ms: float) -> None:
+        """The inverse, into an app that saw nothing yet; see `Learned.recall`."""
+        self._crowd, places = unpack(learned)
+        self._places = []
+        for number, seen in enumerate(places[:MAX_PLACES], start=1):
+            place = self._place(number)
+            for left_ms, gap_ms in zip(seen.lefts_ms, seen.gaps_ms, strict=True):
+                place.add_gap(left_ms, gap_ms)
+        self.relearn(self._policy, key, memory_mb, until_ms)
+        for place, seen in zip(self._places, places, strict=False):
+            if seen.covered_ms >= 0.0:
+                place.covered_ms, place.excess_ms = seen.covered_ms, seen.excess_ms
 
     @property
     def places(self) -> Sequence[_Place]:
@@ -499,6 +524,8 @@ class Learned(Policy):
         if not self.price > 0.0:
             raise ValueError(f"the price must be above 0 seconds per GB·s, not {price}")
         self.prior_ms = self.model.prior_ms
+        self.until_ms = 0.0
+        """When the training of the model ended, for whoever knows it: see `adopt`."""
 
     def app(self, key: str, memory_mb: int, runtime: str) -> AppPolicy:
         return _LearnedApp(self, memory_mb, self.model.apps.get(key))
@@ -524,3 +551,12 @@ class Learned(Policy):
         """
         if isinstance(pool.policy, _LearnedApp):
             pool.policy.relearn(self, pool.key, pool.memory_mb, until_ms)
+
+    def learned(self, pool: Pool) -> bytes | None:
+        """The idle times of each place as seen online."""
+        return pool.policy.learned() if isinstance(pool.policy, _LearnedApp) else None
+
+    def recall(self, pool: Pool, learned: bytes) -> None:
+        """On top of what the model says of the app, as far as the model does not know it."""
+        if isinstance(pool.policy, _LearnedApp):
+            pool.policy.recall(learned, pool.key, pool.memory_mb, self.until_ms)

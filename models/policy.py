@@ -157,6 +157,16 @@ class Policy:
         """What a start of this app is believed to take before one was seen."""
         return 1_500.0  # the middle of the contest's third set: create 300, init 1,225
 
+    def learned(self, pool: Pool) -> bytes | None:
+        """What was learned online of an app, for a later process; None if nothing ever is."""
+        return None
+
+    def recall(self, pool: Pool, learned: bytes) -> None:
+        """Gives an app just met what an earlier process learned of it.
+
+        Raises ValueError for bytes that `learned` never returned; the app is then as new.
+        """
+
     def make_room(self, now_ms: float, used_mb: int, needed_mb: int) -> Sequence[Pool]:
         """A start needs `needed_mb` on top of `used_mb`. Returns pools, each once for every least
         recently idle instance it must give up first."""

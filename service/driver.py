@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from models.policy import Instance, State
+from service.learning import Learning
 from service.ledger import IDLE, LEAVING, STARTING, Ledger, request_mark
 from service.observer import Observer, Served
 from service.platform_client import PlatformError
@@ -101,6 +102,7 @@ class Driver:
         self._observers = tuple(observers)
         self._now_ms = clock_ms or WallClock()
         self._ledger = ledger
+        self._learning = None if ledger is None else Learning(scheduler, ledger, self._now_ms)
         self.slots = Slots(platform, self._now_ms, random or Random(0), ledger)  # noqa: S311
         self._max_wait_s = max_wait_s
         self._reclaim_s = reclaim_s
@@ -228,6 +230,8 @@ class Driver:
         actions = self.scheduler.idle(now_ms, instance_id, need_destroy=result.need_destroy)
         if self._ledger is not None and not actions:
             self._ledger.idle(instance_id)
+        if self._learning is not None:
+            self._learning.changed(served.meta.key)
         for observer in self._observers:
             observer.completed(now_ms, served, result)
         if actions:
@@ -253,6 +257,8 @@ class Driver:
         while self.slots.doubts and time.monotonic() < settled:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         self.slots.close()
+        if self._learning is not None:
+            await self._learning.save()
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._timer is not None:
@@ -288,7 +294,7 @@ class Driver:
             elif isinstance(action, ForgetApp):
                 self._metas.pop(action.key, None)
                 if self._ledger is not None:
-                    self._ledger.forget_habits(action.key)
+                    self._ledger.forget_learned(action.key)
         if self.scheduler.next_wake_ms < self._timer_ms:
             self._arm()
 
@@ -424,8 +430,13 @@ class Driver:
 
     def recover(self) -> None:
         """Takes up what the ledger's earlier run left: idle instances serve again, those that
-        served are kept for their Idle for a while, everything else is destroyed."""
-        for row in () if self._ledger is None else self._ledger.earlier:
+        served are kept for their Idle for a while, everything else is destroyed. What it learned of
+        an app is there when the app is met. Raises LedgerError."""
+        if self._ledger is None or self._learning is None:
+            return
+        self._learning.recall()
+        self._spawn(self._learning.keep())
+        for row in self._ledger.earlier:
             if row.slot_id is None:
                 self.slots.settle(row.request_id, row.memory_mb)
                 continue

@@ -154,6 +154,7 @@ class Follower:
             if version == pointer.version and manifest["sha256"] != pointer.sha256:
                 raise StoreError(f"version {version}: is not the one that was promoted")
             policy = Learned(model, self._price)
+            policy.until_ms = trained_until_ms(manifest)
             _try(policy)
         except (StoreError, ArtifactError):
             raise
@@ -183,7 +184,7 @@ class Follower:
         log.info("version %s is in service", version)
         self._on_change()
         pools = list(scheduler.pools.values())
-        self._hand_over(policy, _until_ms(manifest), pools, done)
+        self._hand_over(policy, trained_until_ms(manifest), pools, done)
 
     def _hand_over(self, policy: Learned, until_ms: float, pools: list[Pool], done: Event) -> None:
         stop_s = time.perf_counter() + SLICE_S
@@ -195,7 +196,7 @@ class Follower:
         done.set()
 
 
-def _until_ms(manifest: Mapping[str, Any]) -> float:
+def trained_until_ms(manifest: Mapping[str, Any]) -> float:
     """When the training of a model ended; where nobody wrote it down, before anything seen here."""
     trained_on = manifest.get("trained_on")
     ended = trained_on.get("last_arrival_ms") if isinstance(trained_on, dict) else None

@@ -18,7 +18,6 @@ import mmap
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -44,7 +43,11 @@ CREATE TABLE IF NOT EXISTS slots (
     timeout_s INTEGER NOT NULL,
     memory_mb TEXT NOT NULL
 );
-CREATE TABLE IF NOT EXISTS habits (app TEXT PRIMARY KEY, learned BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS learned_apps (
+    app TEXT PRIMARY KEY,
+    saved_ms INTEGER NOT NULL,
+    learned BLOB NOT NULL
+) WITHOUT ROWID;
 """
 
 
@@ -166,18 +169,31 @@ class Ledger:
 
     # What was learned
 
-    def save_habits(self, habits: Iterable[tuple[str, bytes]]) -> None:
-        """Keeps these apps' habits, in place of those kept before."""
-        for key, learned in habits:
-            self._queue.put(("INSERT OR REPLACE INTO habits VALUES (?, ?)", (key, learned), None))
+    def save_learned(self, now_ms: float, key: str, learned: bytes) -> None:
+        """Keeps what was learned of an app, in place of what was kept before."""
+        values = (key, int(now_ms), learned)
+        self._queue.put(("INSERT OR REPLACE INTO learned_apps VALUES (?, ?, ?)", values, None))
 
-    def forget_habits(self, key: str) -> None:
+    def forget_learned(self, key: str) -> None:
         """The app is forgotten."""
-        self._queue.put(("DELETE FROM habits WHERE app = ?", (key,), None))
+        self._queue.put(("DELETE FROM learned_apps WHERE app = ?", (key,), None))
 
-    def habits(self) -> Mapping[str, bytes]:
-        """Of every app, as last saved. To be read before the first write."""
-        return dict(self._database.execute("SELECT app, learned FROM habits"))
+    def learned(self, limit_ms: float, most: int) -> dict[str, bytes]:
+        """What was kept, the latest `most` apps saved since `limit_ms`; the others' is dropped.
+
+        To be read before the first write. Raises LedgerError.
+        """
+        try:
+            latest = (
+                "SELECT app FROM learned_apps WHERE saved_ms >= ? ORDER BY saved_ms DESC LIMIT ?"
+            )
+            self._database.execute(
+                f"DELETE FROM learned_apps WHERE app NOT IN ({latest})",  # noqa: S608 # our own text
+                (int(limit_ms), most),
+            )
+            return dict(self._database.execute("SELECT app, learned FROM learned_apps"))
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path}: not a ledger that can be used: {error}") from None
 
     def count(self) -> int:
         """Slots in it now, or on their way in."""

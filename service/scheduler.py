@@ -19,6 +19,7 @@ scheduler no longer knows, or that no longer fits its state, changes nothing.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from contextlib import suppress
 from math import inf
 
 from models.policy import Instance, Policy, Pool, State
@@ -64,6 +65,8 @@ class Scheduler:
         self.pools = Apps()
         self.instances: dict[str, Instance] = {}
         """Every instance whose slot exists or is on its way, until it is destroyed."""
+        self.learned: dict[str, bytes] = {}
+        """What an earlier run learned of apps that this one has not met yet, by key."""
         self.waiting = 0
         """Requests that have no answer yet."""
         self.draining = False
@@ -367,6 +370,9 @@ class Scheduler:
     def _add_pool(self, key: str, memory_mb: int, runtime: str) -> Pool:
         pool = Pool(key, memory_mb, self.policy.start_ms(key, memory_mb, runtime))
         pool.policy = self.policy.app(key, memory_mb, runtime)
+        if key in self.learned:
+            with suppress(ValueError):  # damaged: the app is new
+                self.policy.recall(pool, self.learned.pop(key))
         self.pools[key] = pool
         return pool
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.artifact import ArtifactError, read_artifact, read_manifest
-from models.learned import Model
+from models.learned import Learned, Model
 from models.policy import Policy
 from models.registry import make_policy
 from models.store import Store
-from service.follow import Follower
+from service.follow import Follower, trained_until_ms
 
 LEARNED = "learned"
 BUILT_IN = "built-in"
@@ -44,6 +44,8 @@ def choose_policy(
             raise ArtifactError("no model is named: train one, name it with --model")
         policy = make_policy(name, model=read_artifact(folder), price=price)
         manifest = read_manifest(folder)
+        if isinstance(policy, Learned):
+            policy.until_ms = trained_until_ms(manifest)
     except ArtifactError as error:
         problem = str(error)
     except Exception as error:  # whatever is wrong with a model, requests must be served

@@ -14,6 +14,7 @@ from random import Random
 import pytest
 
 from models.fixed import Fixed
+from models.learned import Learned
 from models.policy import State
 from service.driver import Driver, UnknownInstance
 from service.ledger import IDLE, LEAVING, STARTING, Ledger, LedgerError, request_mark
@@ -276,5 +277,37 @@ def test_killed_during_a_call(tmp_path: Path, moment: str) -> None:
         await until(lambda: ledger.count() == 0)
         assert not driver.scheduler.instances
         abandon(driver, ledger)
+
+    asyncio.run(run())
+
+
+def test_a_restart_keeps_what_was_learned(tmp_path: Path) -> None:
+    async def run() -> None:
+        path, policy = tmp_path / "ledger", Learned()
+        for turn in range(2):
+            ledger, now_ms = Ledger(path), 1e12 + turn * 60_000.0
+            scheduler = Scheduler(policy, id_prefix=f"run{turn}-")
+            driver = Driver(scheduler, Unsteady(), lambda: now_ms, ledger=ledger)  # noqa: B023
+            driver.recover()
+            assert set(scheduler.learned) == ({"app", "damaged"} if turn else set())
+            for key in ("app", "damaged", "other"):
+                for number in range(4):
+                    meta = pb.Meta(key=key, memory_in_mb=128)
+                    instance = await driver.assign(f"{key}-{number}", meta)
+                    driver.idle(ended(instance, f"{key}-{number}", key), pb.Result(status_code=200))
+                    now_ms += 7_000.0
+            gaps = policy.learned(scheduler.pools["app"])
+            other = policy.learned(scheduler.pools["other"])
+            assert gaps is not None
+            assert other is not None
+            assert (len(gaps) > len(other)) is bool(turn)  # it went on from what there was
+            await driver.drain(1.0)
+            ledger.save_learned(now_ms + 1.0, "damaged", b"no such thing")
+            ledger.forget_learned("other")
+            abandon(driver, ledger)
+        ledger = Ledger(path)
+        assert set(ledger.learned(0.0, 1)) == {"damaged"}  # the latest
+        assert ledger.learned(now_ms + 2.0, 9) == {}
+        ledger.close()
 
     asyncio.run(run())
