@@ -38,8 +38,6 @@ INIT_MS = 200.0
 MEMORY_MB = 128
 CALM_S = 0.4
 """Between one version and the next, and how long apps are handed over after a version came."""
-WARM_S = 3.0
-"""After every app was started, before the first version."""
 HELD_MS = 10.0
 """A request that took so much longer than the slowest of the calm ones waited for the reload."""
 GROWTH_MB = 5.0
@@ -57,6 +55,8 @@ class Size:
     callers: int = 8
     pause_s: float = 0.01
     """Of a caller, between its requests."""
+    warm_s: float = 3.0
+    """After every app was started, before the first version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +295,7 @@ def run(size: Size, folder: Path) -> list[Row]:
         promoter = _Promoter(Store(str(folder)), size, server, serving.pid)
         calling.start()
         callers.recv()
-        time.sleep(WARM_S)
+        time.sleep(size.warm_s)
         since_s = time.monotonic()
         for number in range(size.reloads):
             promoter.turn(number)
