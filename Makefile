@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit fuzz chaos kills soak overload bench bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
+.PHONY: install test lint demo audit fuzz chaos kills soak overload bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -45,6 +45,10 @@ ablation: install
 
 generality: install
 	$(BIN)/python -m tests.bench.generality
+
+# What the ledger and the metrics cost: throughput with them against without.
+bench-books: install
+	$(BIN)/python -m tests.bench.books_cost
 
 bench-large: install
 	$(BIN)/python -m tests.bench.large

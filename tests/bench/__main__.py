@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import commands, deciding, service_cost
+from tests.bench import books_cost, commands, deciding, service_cost
 from tests.bench.table import TRACE, show
 
 
@@ -12,7 +12,7 @@ def main() -> None:
     if not TRACE.exists():
         sys.exit(f"{TRACE} is not there; set SCALER_BENCH_TRACE to a trace")
     show(
-        [*service_cost.measure(), *deciding.measure(), *commands.measure()],
+        [*service_cost.measure(), *books_cost.measure(), *deciding.measure(), *commands.measure()],
         "make bench",
     )
 

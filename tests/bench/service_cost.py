@@ -17,6 +17,7 @@ import uvloop
 
 from models.registry import make_policy
 from service.health import Health
+from service.ledger import Ledger
 from service.metrics import Metrics
 from service.proto import scaler_pb2 as pb
 from service.proto import scaler_pb2_grpc
@@ -60,7 +61,10 @@ async def _serve_nothing(pipe: Connection) -> None:
     await server.stop(None)
 
 
-async def _serve_scaler(pipe: Connection, policy: str, *, with_metrics: bool = False) -> None:
+async def serve_scaler(
+    pipe: Connection, policy: str, *, with_metrics: bool = False, ledger: Ledger | None = None
+) -> None:
+    """Until something comes through the pipe; its port goes through it first."""
     platform = SimulatedPlatform({f"app-{n}": 0.0 for n in range(APPS)}, create_ms=0.0)
     await platform.start()
     metrics = Metrics(Health())
@@ -69,6 +73,7 @@ async def _serve_scaler(pipe: Connection, policy: str, *, with_metrics: bool = F
         f"127.0.0.1:{platform.port}",
         "127.0.0.1:0",
         observers=(metrics,) if with_metrics else (),
+        ledger=ledger,
     )
     metrics.watch(server.driver)
     await server.start()
@@ -76,6 +81,8 @@ async def _serve_scaler(pipe: Connection, policy: str, *, with_metrics: bool = F
     await asyncio.to_thread(pipe.recv)
     await server.stop(1.0)
     await platform.stop()
+    if ledger is not None:
+        ledger.close()
 
 
 def _nothing(pipe: Connection) -> None:
@@ -83,11 +90,11 @@ def _nothing(pipe: Connection) -> None:
 
 
 def _fixed(pipe: Connection) -> None:
-    uvloop.run(_serve_scaler(pipe, "fixed:300"))
+    uvloop.run(serve_scaler(pipe, "fixed:300"))
 
 
 def _with_metrics(pipe: Connection) -> None:
-    uvloop.run(_serve_scaler(pipe, "fixed:300", with_metrics=True))
+    uvloop.run(serve_scaler(pipe, "fixed:300", with_metrics=True))
 
 
 class BackgroundServer:

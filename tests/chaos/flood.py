@@ -74,7 +74,8 @@ class Seen:
 class Flood(asyncio.Protocol):
     """One connection. `closed` keeps so many requests under way, `open` sends so many a second."""
 
-    def __init__(self, apps: int, deadline_ms: int) -> None:
+    def __init__(self, apps: int, deadline_ms: int, destroy_every: int = 0) -> None:
+        """Of every so many Idles one says that its instance is bad; 0 is none."""
         self.seen = Seen()
         self.lost: str | None = None
         """Why the connection ended."""
@@ -85,6 +86,7 @@ class Flood(asyncio.Protocol):
             pb.Meta(key=f"app-{n}", runtime="go", timeout_in_secs=60, memory_in_mb=128)
             for n in range(apps)
         ]
+        self._destroy_every = destroy_every
         self._out: list[bytes] = []
         self._buffer = b""
         self._next = 1
@@ -162,7 +164,9 @@ class Flood(asyncio.Protocol):
 
     def _send_idle(self, assignment: pb.Assignment, in_time: bool) -> None:
         self._idles[self._next] = (assignment, in_time)
-        request = pb.IdleRequest(assigment=assignment, result=pb.Result(status_code=200))
+        bad = self._destroy_every > 0 and self._next // 2 % self._destroy_every == 0
+        result = pb.Result(status_code=200, need_destroy=bad)
+        request = pb.IdleRequest(assigment=assignment, result=result)
         self._call(self._idle, request.SerializeToString())
 
     def _send_idle_again(self, assignment: pb.Assignment, in_time: bool) -> None:
@@ -242,8 +246,9 @@ class Flood(asyncio.Protocol):
         self._flush()
 
 
-async def connect(port: int, apps: int, deadline_ms: int) -> Flood:
+async def connect(port: int, apps: int, deadline_ms: int, destroy_every: int = 0) -> Flood:
     """A connection to the scaler on this port of the loopback."""
-    loop = asyncio.get_running_loop()
-    _, flood = await loop.create_connection(lambda: Flood(apps, deadline_ms), "127.0.0.1", port)
+    _, flood = await asyncio.get_running_loop().create_connection(
+        lambda: Flood(apps, deadline_ms, destroy_every), "127.0.0.1", port
+    )
     return flood

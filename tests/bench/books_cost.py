@@ -1,0 +1,101 @@
+"""What the ledger and the metrics cost: requests a CPU second of the server, with and without.
+
+By CPU and not by the clock, so that what else the machine does counts for little: a server that
+does nothing else is done with requests as fast as its CPU lets it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import uvloop
+
+from service.ledger import Ledger
+from tests.bench.service_cost import APPS, BackgroundServer, serve_scaler
+from tests.bench.table import Row, show, step
+from tests.chaos.flood import Flood, connect
+
+ROUNDS = 40
+ROUND_S = 0.5
+CALLERS = 48
+DESTROY_EVERY = 50
+"""One request in so many ends its instance: the next one makes the ledger write."""
+LEDGER_SHARE = 0.95
+BOTH_SHARE = 0.92
+POLICY = "fixed:300"
+
+
+def _off(pipe: Connection) -> None:
+    uvloop.run(serve_scaler(pipe, POLICY))
+
+
+def _on(pipe: Connection, with_metrics: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "ledger")
+        uvloop.run(serve_scaler(pipe, POLICY, with_metrics=with_metrics, ledger=ledger))
+
+
+def _ledger(pipe: Connection) -> None:
+    _on(pipe, with_metrics=False)
+
+
+def _both(pipe: Connection) -> None:
+    _on(pipe, with_metrics=True)
+
+
+SERVERS: dict[str, Callable[[Connection], None]] = {"off": _off, "ledger": _ledger, "both": _both}
+
+
+async def _rounds(
+    servers: dict[str, BackgroundServer], destroy_every: int, rounds: int, round_s: float
+) -> dict[str, list[float]]:
+    """Requests a CPU second of each server, by round; they take turns within a round."""
+    floods: dict[str, Flood] = {}
+    for name, server in servers.items():
+        floods[name] = await connect(server.port, APPS, 60_000, destroy_every)
+        await floods[name].closed(CALLERS, round_s)
+    seen: dict[str, list[float]] = {name: [] for name in servers}
+    for _ in range(rounds):
+        for name, server in servers.items():
+            before_s = server.cpu_s()
+            done = (await floods[name].closed(CALLERS, round_s)).done
+            seen[name].append(done / (server.cpu_s() - before_s))
+    return seen
+
+
+def measure(rounds: int = ROUNDS, round_s: float = ROUND_S) -> list[Row]:
+    """The medians, over the rounds, of a server's throughput against the one without either."""
+    rows = []
+    for destroy_every, what in ((0, "warm"), (DESTROY_EVERY, f"1 start in {DESTROY_EVERY}")):
+        step(f"what ledger and metrics cost, {what}")
+        servers = {name: BackgroundServer(target) for name, target in SERVERS.items()}
+        try:
+            seen = uvloop.run(_rounds(servers, destroy_every, rounds, round_s))
+        finally:
+            for server in servers.values():
+                server.stop()
+        base = seen["off"]
+        for name, target in (("ledger", LEDGER_SHARE), ("both", BOTH_SHARE)):
+            share = statistics.median(own / off for own, off in zip(seen[name], base, strict=True))
+            about = "the ledger" if name == "ledger" else "ledger and metrics"
+            rows.append(
+                Row(f"throughput with {about}, of without, {what}", share, "", target, False)
+            )
+        rows.append(Row(f"  without, {what}: requests a CPU second", statistics.median(base), "/s"))
+    return rows
+
+
+def main() -> int:
+    """Exit code 1 where a target is missed."""
+    rows = measure()
+    show(rows, "ledger and metrics")
+    return 1 if any(row.met is False for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
