@@ -1,0 +1,282 @@
+"""What a platform can do wrong, call by call: what the caller hears, and that no slot is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from models.fixed import Fixed
+from service import slots
+from service.breaker import THRESHOLD, BreakerState
+from service.driver import Driver, Refused
+from service.ledger import Ledger
+from service.platform_client import PlatformClient, PlatformError
+from service.proto import scaler_pb2 as pb
+from service.proto import scaler_pb2_grpc
+from service.scheduler import Scheduler
+from simulator.platform import Fault, Misuse
+from tests.service.running import META, assign, done, served, until
+from tests.service.unsteady import Unsteady
+
+LOST = PlatformError("the reply is lost", retry=True, in_doubt=True)
+SHUT = PlatformError("no such memory", retry=False)
+BUSY = PlatformError("later", retry=True)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries come as fast as they may."""
+    monkeypatch.setattr(slots, "RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr(slots, "RETRY_LAST_S", 0.005)
+
+
+@dataclass
+class Here:
+    driver: Driver
+    platform: Unsteady
+    ledger: Ledger
+
+    async def assign(self, request_id: str, left_s: float | None = None) -> str:
+        return await self.driver.assign(request_id, META, lambda: left_s)
+
+    def done(self, instance_id: str, request_id: str) -> None:
+        mine = pb.Assignment(request_id=request_id, meta_key="app", instance_id=instance_id)
+        self.driver.idle(mine, pb.Result(status_code=200))
+
+
+def on_a_platform(
+    tmp_path: Path, test: Callable[[Here], Awaitable[None]], slow_create_s: float | None = None
+) -> None:
+    """Runs the test, drains, and looks at what is left."""
+
+    async def run() -> None:
+        platform = Unsteady()
+        ledger = Ledger(tmp_path / "ledger")
+        driver = Driver(Scheduler(Fixed(60.0)), platform, ledger=ledger)
+        if slow_create_s is not None:
+            driver.slots._slow_create_s = slow_create_s
+        driver.recover()
+        await test(Here(driver, platform, ledger))
+        await driver.drain(5.0)
+        assert not platform.live
+        assert ledger.count() == 0
+        assert not driver.scheduler.instances
+        ledger.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("call", ["create", "init"])
+@pytest.mark.parametrize("fault", [LOST, BUSY])
+def test_a_start_that_fails_is_tried_again(tmp_path: Path, call: str, fault: PlatformError) -> None:
+    async def test(here: Here) -> None:
+        here.platform.fail(call, fault, fault)
+        instance = await here.assign("r")
+        here.done(instance, "r")
+        assert len(here.platform.live) == 1
+
+    on_a_platform(tmp_path, test)
+
+
+@pytest.mark.parametrize("call", ["create", "init"])
+def test_a_start_that_is_hopeless_is_refused_at_once(tmp_path: Path, call: str) -> None:
+    async def test(here: Here) -> None:
+        here.platform.fail(call, SHUT)
+        with pytest.raises(Refused, match="no such memory"):
+            await here.assign("r")
+        await until(lambda: not here.platform.live)
+        here.done(await here.assign("r2"), "r2")
+
+    on_a_platform(tmp_path, test)
+
+
+@pytest.mark.parametrize("call", ["create", "init"])
+def test_tries_come_to_an_end(tmp_path: Path, call: str) -> None:
+    async def test(here: Here) -> None:
+        here.platform.fail(call, *[BUSY] * 5)
+        with pytest.raises(Refused, match="later"):
+            await here.assign("r")
+        await until(lambda: not here.platform.live)
+
+    on_a_platform(tmp_path, test)
+
+
+def test_no_try_comes_after_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "RETRY_FIRST_S", 3_600.0)
+    monkeypatch.setattr(slots, "RETRY_LAST_S", 3_600.0)
+
+    async def test(here: Here) -> None:
+        here.platform.fail("create", BUSY, BUSY)
+        with pytest.raises(Refused, match="later"):
+            await asyncio.wait_for(here.assign("r", 1_000.0), 30.0)
+
+    on_a_platform(tmp_path, test)
+
+
+def test_a_slot_made_though_it_failed_is_found_again(tmp_path: Path) -> None:
+    async def test(here: Here) -> None:
+        here.platform.lose_reply = True
+        here.platform.fail("create", LOST)
+        here.done(await here.assign("r"), "r")
+        assert len(here.platform.created) == 1  # the same call, the same slot
+
+    on_a_platform(tmp_path, test)
+
+
+def test_a_slot_made_though_it_failed_is_given_back(tmp_path: Path) -> None:
+    async def test(here: Here) -> None:
+        here.platform.lose_reply = True
+        here.platform.fail("create", *[LOST] * 5)
+        with pytest.raises(Refused):
+            await here.assign("r")
+        assert len(here.platform.created) == 1
+        await until(lambda: not here.platform.live)
+        await until(lambda: here.ledger.count() == 0)
+
+    on_a_platform(tmp_path, test)
+
+
+def test_in_doubt_and_then_not_even_asked(tmp_path: Path) -> None:
+    async def test(here: Here) -> None:
+        here.platform.lose_reply = True
+        breaker = here.driver.slots.breaker
+        here.platform.fail("create", LOST)
+        for _ in range(THRESHOLD - 1):
+            breaker.failed(here.driver.now_ms())
+        with pytest.raises(Refused):
+            await here.assign("r", 0.2)
+        assert breaker.state is not BreakerState.CLOSED
+        await until(lambda: not here.platform.live)
+        await until(lambda: here.ledger.count() == 0)
+
+    on_a_platform(tmp_path, test)
+
+
+def test_a_slot_that_comes_too_late_is_given_back(tmp_path: Path) -> None:
+    async def test(here: Here) -> None:
+        here.platform.hold("create")
+        waiting = asyncio.create_task(here.assign("r", 2.0))
+        await until(lambda: len(here.platform.created) >= 2)  # a second try, under another name
+        here.platform.let_go()
+        here.done(await waiting, "r")
+        await until(lambda: len(here.platform.live) == 1)
+
+    on_a_platform(tmp_path, test, slow_create_s=0.05)
+
+
+@pytest.mark.parametrize("call", ["create", "init"])
+def test_a_start_whose_caller_is_gone_serves_the_next(tmp_path: Path, call: str) -> None:
+    async def test(here: Here) -> None:
+        here.platform.hold(call)
+        waiting = asyncio.create_task(here.assign("r"))
+        await until(lambda: here.platform.held > 0)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        here.platform.let_go()
+        await until(lambda: any(here.driver.scheduler.idle_instances()))
+        here.done(await here.assign("r2"), "r2")
+        assert len(here.platform.created) == 1
+
+    on_a_platform(tmp_path, test)
+
+
+def test_a_slot_is_given_back_until_the_platform_has_it(tmp_path: Path) -> None:
+    async def test(here: Here) -> None:
+        instance = await here.assign("r")
+        here.platform.fail("destroy", *[LOST, BUSY, SHUT] * 4)
+        mine = pb.Assignment(request_id="r", meta_key="app", instance_id=instance)
+        here.driver.idle(mine, pb.Result(status_code=500, need_destroy=True))
+        await until(lambda: not here.platform.live)
+        assert here.platform.destroys == 13
+        await until(lambda: here.ledger.count() == 0)
+
+    on_a_platform(tmp_path, test)
+
+
+def test_a_platform_that_is_down_is_not_hammered(tmp_path: Path) -> None:
+    async def test(here: Here) -> None:
+        down = PlatformError("nobody there", retry=True, in_doubt=False, unreachable=True)
+        here.platform.fail("create", *[down] * 200)
+        answers = await asyncio.gather(
+            *(here.assign(f"r{number}", 0.3) for number in range(40)), return_exceptions=True
+        )
+        assert all(isinstance(answer, Refused) for answer in answers)
+        assert 200 - len(here.platform.faults["create"]) < 40 * 2
+        here.platform.faults["create"].clear()
+        here.done(await here.assign("r", 60.0), "r")  # it comes back
+        assert here.driver.slots.breaker.state is BreakerState.CLOSED
+
+    on_a_platform(tmp_path, test)
+
+
+# On the wire
+
+
+class Odd(scaler_pb2_grpc.PlatformServicer):
+    """Answers Ok and says nothing, or says no."""
+
+    reply = pb.CreateSlotReply()
+
+    async def CreateSlot(self, request: object, context: object) -> pb.CreateSlotReply:  # noqa: N802
+        return self.reply
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (pb.CreateSlotReply(), "Ok without a slot"),
+        (pb.CreateSlotReply(status=pb.InternalError, error_message="no\nroom"), "no room"),
+        (pb.CreateSlotReply(status=pb.NotFound, error_message="what?"), "NotFound"),
+        (pb.CreateSlotReply(status=99), "99"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_answer_that_is_none(reply: pb.CreateSlotReply, says: str) -> None:
+    async def run() -> None:
+        odd = Odd()
+        odd.reply = reply
+        server = grpc.aio.server()
+        scaler_pb2_grpc.add_PlatformServicer_to_server(odd, server)  # type: ignore[no-untyped-call]
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        client = PlatformClient(f"127.0.0.1:{port}")
+        with pytest.raises(PlatformError, match=says) as caught:
+            await client.create_slot("r", 128)
+        assert "\n" not in str(caught.value)
+        await client.close()
+        await server.stop(None)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+    ],
+)
+def test_init_fails_for_good(code: grpc.StatusCode, after: bool) -> None:
+    async def run() -> None:
+        async with served() as here:
+            fault = Fault(code, after=after)
+            here.platform.faults = lambda call: fault if isinstance(call, pb.InitRequest) else None
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await here.stub.Assign(assign(), timeout=30.0)
+            assert refused.value.code() is grpc.StatusCode.INTERNAL
+            assert f"Init failed: {code.name}" in (refused.value.details() or "")
+            here.platform.faults = lambda _: None
+            await until(lambda: here.platform.live_slots == 0)
+            reply = await here.stub.Assign(assign("r2"), timeout=30.0)
+            await here.stub.Idle(done(reply.assigment))
+            assert here.platform.misuse == Misuse()
+
+    asyncio.run(run())
