@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from models.policy import AppPolicy, Policy, Pool
 from models.remembered import PlaceSeen, pack, unpack
-from models.window import DRIFT_SHARE, FloatArray, Plan, plan, spread
+from models.window import DRIFT_SHARE, NOTHING, FloatArray, Plan, Prior, plan, spread
 
 MEMORY_GAPS = 256
 """Idle times remembered per place."""
@@ -486,24 +486,19 @@ class _LearnedApp(AppPolicy):
         return place.plans[place.clock]
 
     def _plan_on(self, period_ms: float, number: int, place: _Place, start_ms: float) -> Plan:
-        prior_ms = self._policy.prior_ms
-        points = prior_ms
-        weights = np.full(len(prior_ms), PRIOR_WEIGHT / len(prior_ms))
-        reaches = np.zeros(len(prior_ms))
+        ages = weights = reaches = NOTHING
         if place.gaps:
             gaps, lefts, weight = place.weighted_gaps()
             if period_ms:
                 gaps = gaps + lefts % period_ms
-            own, own_weights, own_reaches = spread(
+            ages, weights, reaches = spread(
                 gaps, weight, drift_share=0.0 if period_ms else DRIFT_SHARE
             )
-            points = np.concatenate((own, points))
-            weights = np.concatenate((own_weights, weights))
-            reaches = np.concatenate((own_reaches, reaches))
         return plan(
-            points,
+            ages,
             weights,
             reaches,
+            self._policy.prior,
             hold_cost=self._hold_cost,
             miss_cost=self._miss_cost_ms(number, place, start_ms),
             start_ms=start_ms,
@@ -523,7 +518,7 @@ class Learned(Policy):
         """Seconds of waiting that a GB·s is worth."""
         if not self.price > 0.0:
             raise ValueError(f"the price must be above 0 seconds per GB·s, not {price}")
-        self.prior_ms = self.model.prior_ms
+        self.prior = Prior(self.model.prior_ms, PRIOR_WEIGHT)
         self.until_ms = 0.0
         """When the training of the model ended, for whoever knows it: see `adopt`."""
 

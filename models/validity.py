@@ -18,7 +18,8 @@ def check_model(model: Model) -> None:
     price = model.price_s_per_gb_s
     if not (isfinite(price) and 0.0 < price <= MAX_PRICE):
         raise ArtifactError(f"the model's price is {price:g}: train it again")
-    if not _are_times(model.prior_ms) or not len(model.prior_ms):
+    prior_ms = model.prior_ms
+    if not len(prior_ms) or not _are_times(prior_ms) or (np.diff(prior_ms) < 0.0).any():
         raise ArtifactError("the model's prior has impossible idle times: train it again")
     if not _is_time(model.start_ms):
         raise ArtifactError(f"the model's start-up time is {model.start_ms:g}: train it again")

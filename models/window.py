@@ -32,6 +32,7 @@ DRIFT_SHARE = 0.02
 drifts with its length; the time on a clock does not."""
 LONE_SHARE = 0.3
 """The stretch of a single sample, as a share of itself: one gap says little about the next."""
+NOTHING = np.zeros(0)
 _OFFSETS = np.linspace(-1.0, 1.0, 5)
 _STEPS_PER_E = 12.0
 """Decisions are taken at ages at most this many to a factor of e apart, and at every hole."""
@@ -96,7 +97,21 @@ class Plan:
             age_ms = max(ready_ms, until_ms)
 
 
-NEVER = Plan(0.0)
+class Prior:
+    """What is believed of idle times before any is seen: so much weight, spread evenly between the
+    quantiles `to_ms`, shape (n,), in order."""
+
+    __slots__ = ("_from_ms", "_weights", "nothing", "to_ms")
+
+    def __init__(self, to_ms: FloatArray, weight: float) -> None:
+        self.to_ms = to_ms
+        self.nothing = np.zeros(len(to_ms))
+        self._from_ms = np.concatenate(([0.0], to_ms))
+        self._weights = np.linspace(0.0, weight, len(to_ms) + 1)
+
+    def weight_before(self, ages_ms: FloatArray) -> FloatArray:
+        """How much of it lies before each age. Shapes (m,)."""
+        return np.interp(ages_ms, self._from_ms, self._weights)
 
 
 def spread(
@@ -134,20 +149,22 @@ def plan(
     ages_ms: FloatArray,
     weights: FloatArray,
     reaches_ms: FloatArray,
+    prior: Prior,
     *,
     hold_cost: float,
     miss_cost: float,
     start_ms: float,
 ) -> Plan:
     """The cheapest plan for a next use at age `ages_ms[i]`, give or take `reaches_ms[i]`, with
-    weight `weights[i]`; shapes (n,). Costs are in one unit, `hold_cost` of it a millisecond.
+    weight `weights[i]`, or anywhere that the prior says; shapes (n,). Costs are in one unit,
+    `hold_cost` of it a millisecond.
     """
-    if not len(ages_ms):
-        return NEVER
-    order = ages_ms.argsort(kind="stable")  # nearly in order: faster
-    age = np.maximum(ages_ms[order], 0.0)
-    weight = weights[order]
-    reach = reaches_ms[order]
+    # The prior's points make steps; its weight lies between them.
+    age = np.concatenate((ages_ms, prior.to_ms))
+    order = age.argsort(kind="stable")  # nearly in order: faster
+    age = np.maximum(age[order], 0.0)
+    weight = np.concatenate((weights, prior.nothing))[order]
+    reach = np.concatenate((reaches_ms, prior.nothing))[order]
     # Holes: where no point reaches. Steps: what lies between two holes of a start or more, cut
     # where age grows by a factor.
     from_ms = np.minimum.accumulate((age - reach)[::-1])[::-1]
@@ -161,13 +178,23 @@ def plan(
     first, last = age[begin], age[final]
     mass = np.add.reduceat(weight, begin)
     moment = np.add.reduceat(weight * age, begin)
-    alive = np.cumsum(mass[::-1])[::-1]
     before = np.concatenate(([0.0], last[:-1]))
     opening = np.maximum(from_ms[begin], before)
-    holes = opening - np.concatenate(([0.0], np.minimum(to_ms[final[:-1]], first[1:])))
+    closed = np.concatenate(([0.0], np.minimum(to_ms[final[:-1]], first[1:])))
+    holes = opening - closed
+    # What of the prior strays into the hole before each step, and what lies in the step.
+    bounds = np.empty(2 * len(begin) + 1)
+    bounds[:-1:2] = closed
+    bounds[1::2] = opening
+    bounds[-1] = inf
+    shares = np.diff(prior.weight_before(bounds))
+    strays, within = shares[::2], shares[1::2]
+    mass += within
+    moment += within * (first + last) / 2.0
+    alive = np.cumsum((mass + strays)[::-1])[::-1] - strays
     inside = hold_cost * (moment - mass * first + (alive - mass) * (last - first))
     # What a step costs by what was decided before it; shapes (steps,).
-    hole_cost = hold_cost * alive
+    hole_cost = hold_cost * (alive + strays / 2.0)
     to_first = hole_cost * (first - before)
     to_start = hole_cost * (start_ms + first - opening)
     room = np.full(len(begin), inf)  # for a start, before the step opens
@@ -178,9 +205,22 @@ def plan(
     starts: list[float] = []
     there = gone = 0.0
     held = False  # the step after this one, from the end of this one on
-    for inside_cost, miss, start, through, fits, hole, before_ms, open_ms, first_ms, last_ms in zip(
+    for (
+        inside_cost,
+        miss,
+        stray,
+        start,
+        through,
+        fits,
+        hole,
+        before_ms,
+        open_ms,
+        first_ms,
+        last_ms,
+    ) in zip(
         inside[::-1].tolist(),
         (mass * miss_cost)[::-1].tolist(),
+        (strays * miss_cost)[::-1].tolist(),
         to_start[::-1].tolist(),
         to_first[::-1].tolist(),
         (holes > start_ms)[::-1].tolist(),
@@ -197,9 +237,9 @@ def plan(
         # into the hole.
         restarted = start + kept
         restarts = restarted < missed
-        gone = restarted if restarts else missed
+        gone = (restarted if restarts else missed) + stray
         there = through + kept
-        let_go = restarted if restarts and fits else missed
+        let_go = (restarted if restarts and fits else missed) + stray
         if kept <= missed:
             if not held:
                 keep_from.append(0.0)

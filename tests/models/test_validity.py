@@ -32,6 +32,7 @@ BAD: dict[str, Callable[[], Model]] = {
     "no price": lambda: Model(price_s_per_gb_s=0.0),
     "price without end": lambda: Model(price_s_per_gb_s=INF),
     "empty prior": lambda: Model(prior_ms=np.zeros(0)),
+    "prior out of order": lambda: Model(prior_ms=np.array([2.0, 1.0])),
     "prior of nothing": lambda: Model(prior_ms=np.array([NAN])),
     "start below 0": lambda: Model(start_ms=-1.0),
     "an app's start": lambda: one(place(), start_ms=NAN),
