@@ -36,11 +36,11 @@ def health(
     sys.exit(0 if status == "SERVING" else 1)
 
 
-def host_and_port(address: str) -> tuple[str, int]:
-    """The two parts of HOST:PORT. Raises UserError."""
+def host_and_port(address: str, option: str = "ADDRESS") -> tuple[str, int]:
+    """The two parts of HOST:PORT. Raises UserError, which names the option."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise UserError(f"{address}: must be HOST:PORT")
+        raise UserError(f"{option} {address}: must be HOST:PORT, as 127.0.0.1:9001")
     return host.strip("[]"), int(port)
 
 

@@ -146,8 +146,11 @@ def serve(
     The platform is called when the first start needs it: it may come up after the scaler.
     """
     configure(log_format, log_level)
+    host_and_port(platform, "--platform")
+    if ledger is not None and ledger.is_dir():
+        raise UserError(f"--ledger {ledger}: is a folder; name a file")
     if until_closed is not None:
-        stop_when_closed(*host_and_port(until_closed))
+        stop_when_closed(*host_and_port(until_closed, "--until-closed"))
     if store is not None and (model is not None or policy != LEARNED):
         raise UserError("--store is for the learned policy, and instead of --model")
     operations = Operations(
@@ -181,7 +184,7 @@ def serve(
             chosen, follower = follow_store(store, price, strict=strict_model)
             operations = replace(operations, follower=follower)
         if otlp is not None:
-            host_and_port(otlp)
+            host_and_port(otlp, "--otlp")
             operations = replace(operations, tracing=Tracing(otlp))
         if record is not None:
             recorder = Recorder(

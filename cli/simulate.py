@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from math import isfinite
@@ -13,7 +14,8 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from cli.console import UserError, out, print_json, progress
+from cli.console import UserError, err, out, print_json, progress
+from cli.health import host_and_port
 from cli.trace import Json, SetName
 from cli.train import CreateMs
 from data.read import read_trace
@@ -50,6 +52,9 @@ def simulate(
     for option, given in (("--speed", speed), ("--duration", duration)):
         if given is not None and not (isfinite(given) and given > 0):
             raise UserError(f"{option} {given:g}: must be a number above 0")
+    if not isfinite(start):
+        raise UserError(f"--start {start:g}: must be a number of seconds")
+    host_and_port(scaler, "--scaler")
     trace = read_trace(path, set_name=set_name)
     first_ms = int(trace.arrival_ms[0]) + start * 1000.0
     end_ms = int(trace.arrival_ms[-1]) + 1.0 if duration is None else first_ms + duration * 1000.0
@@ -63,11 +68,18 @@ def simulate(
     )
     if json:
         print_json(statistics)
-        return
-    table = Table(title=f"{stretch.name}: {len(stretch):,} requests", show_header=False)
-    for name, value in statistics.items():
-        table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else str(value))
-    out.print(table)
+    else:
+        table = Table(title=f"{stretch.name}: {len(stretch):,} requests", show_header=False)
+        for name, value in statistics.items():
+            table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else str(value))
+        out.print(table)
+    if failed := statistics["failedRequestsCount"]:
+        err.print(f"warning: {failed:,} requests failed: {statistics['errors']}", soft_wrap=True)
+    if statistics["totalRequestsCount"] != len(stretch):
+        err.print(
+            f"stopped after {statistics['totalRequestsCount']:,} of {len(stretch):,} requests"
+        )
+        sys.exit(130)
 
 
 async def _simulate(
@@ -94,10 +106,14 @@ async def _simulate(
             playing = asyncio.create_task(
                 play(trace, channel, result, ready=platform.ready, speed=speed)
             )
-            while not playing.done():
-                await asyncio.wait({playing}, timeout=0.5)
-                on_progress(result.finished + result.failed)
-            await playing
+            try:
+                while not playing.done():
+                    await asyncio.wait({playing}, timeout=0.5)
+                    on_progress(result.finished + result.failed)
+                await playing
+            except asyncio.CancelledError:  # Ctrl-C: what was seen so far is shown
+                playing.cancel()
+                await asyncio.wait({playing})
         figures = statistics() | {
             "coldStarts": int(result.cold.sum()),
             "waitP99InMs": float(np.quantile(result.wait_ms, 0.99)),

@@ -181,7 +181,10 @@ class ScalerServer:
         except RuntimeError:
             self.port = 0
         if self.port == 0:
-            raise PortInUse(f"{self._address}: cannot listen there; is the port in use?")
+            raise PortInUse(
+                f"{self._address}: cannot listen there; is the port in use, or the address not"
+                " this machine's?"
+            )
         self.driver.recover()
         self.driver.sweep()
         await server.start()

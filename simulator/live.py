@@ -102,24 +102,30 @@ async def play(
     Each request takes Assign, executes for its duration, then Idle (with `need_destroy` where its
     status is not 2xx). Raises nothing for a request that fails: it is counted. `ready` is the
     platform's account of instances that run, by app; cold starts are told from it, and without it
-    they are guessed: requests that got an instance never seen before.
+    they are guessed: requests that got an instance never seen before. Cancelled, it cancels what
+    still runs, and `result` holds what has ended.
     """
     player = _Player(trace, channel, result, ready, speed)
     origin_s = time.monotonic()
     result.start_time_s = time.time()
     first_ms = int(trace.arrival_ms[0]) if len(trace) else 0
     running: set[asyncio.Task[None]] = set()
-    for row, arrival_ms in enumerate(trace.arrival_ms.tolist()):
-        due_s = origin_s + (arrival_ms - first_ms) / 1000.0 / speed
-        pause_s = due_s - time.monotonic()
-        if pause_s > 0:
-            await asyncio.sleep(pause_s)
-        task = asyncio.create_task(player.request(row))
-        running.add(task)
-        task.add_done_callback(running.discard)
-    if running:
-        await asyncio.wait(running)
-    result.end_time_s = time.time()
+    try:
+        for row, arrival_ms in enumerate(trace.arrival_ms.tolist()):
+            due_s = origin_s + (arrival_ms - first_ms) / 1000.0 / speed
+            pause_s = due_s - time.monotonic()
+            if pause_s > 0:
+                await asyncio.sleep(pause_s)
+            task = asyncio.create_task(player.request(row))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        if running:
+            await asyncio.wait(running)
+    finally:
+        for task in running:  # left only where we are cancelled
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        result.end_time_s = time.time()
 
 
 class _Failed(Exception):

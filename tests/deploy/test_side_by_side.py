@@ -72,7 +72,10 @@ def test_health_tells_serving_from_not() -> None:
         scaler.terminate()
         scaler.communicate(timeout=30)
     wrong = health("9001")
-    assert (wrong.returncode, wrong.stderr) == (2, "scaler: 9001: must be HOST:PORT\n")
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "scaler: ADDRESS 9001: must be HOST:PORT, as 127.0.0.1:9001\n",
+    )
 
 
 def test_sigterm_ends_a_command_that_waits(tmp_path: Path) -> None:

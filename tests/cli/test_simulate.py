@@ -1,0 +1,124 @@
+"""`scaler simulate` as a user runs it: to the end, with no scaler, and stopped with Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from data.read import write_trace
+from tests.deploy.test_side_by_side import free_ports
+from tests.traces import trace_of
+
+STATISTICS = {
+    "id",
+    "requestFilePath",
+    "metaFilePath",
+    "startTime",
+    "endTime",
+    "totalRequestsCount",
+    "failedRequestsCount",
+    "successRate",
+    "invocationLatencyInSecs",
+    "invocationExecutionTimeInSecs",
+    "invocationExecutionTimeInGBs",
+    "invocationScheduleTimeInSecs",
+    "invocationIdleTimeInSecs",
+    "totalSlotTimeInGBs",
+    "totalLiveSlotCount",
+    "score",
+}
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "cli.main", *map(str, words)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five requests in a second, and one an hour later."""
+    rows = [(k * 200, 0, 20) for k in range(5)]
+    path = tmp_path_factory.mktemp("trace") / "t.parquet"
+    write_trace(trace_of([*rows, (3_600_000, 0, 20)], init_ms=10), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scaler() -> Iterator[tuple[int, int]]:
+    """A scaler that serves: its port, and that of the platform which it calls."""
+    port, platform = free_ports(2)
+    address = f"127.0.0.1:{platform}"
+    options = ["--policy", "fixed:60", "--drain", "0"]
+    process = start("serve", *options, "--port", port, "--platform", address)
+    assert process.stderr is not None
+    while "serving on port" not in process.stderr.readline():
+        assert process.poll() is None
+    yield port, platform
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+def simulate(trace: Path, port: int, platform: int, page: int, *more: str) -> tuple[str, ...]:
+    where = ("--scaler", f"127.0.0.1:{port}", "--platform-port", str(platform))
+    return ("simulate", str(trace), *where, "--statistics-port", str(page), "--json", *more)
+
+
+def test_a_stretch_to_its_end(trace: Path, scaler: tuple[int, int]) -> None:
+    (page,) = free_ports(1)
+    run = start(*simulate(trace, *scaler, page, "--start", "0.3", "--duration", "0.6"))
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, err) == (0, "")
+    figures = json.loads(out)
+    assert figures.keys() >= STATISTICS
+    assert (figures["totalRequestsCount"], figures["failedRequestsCount"]) == (3, 0)
+
+
+def test_stopped_it_shows_what_was_seen(trace: Path, scaler: tuple[int, int]) -> None:
+    (page,) = free_ports(1)
+    run = start(*simulate(trace, *scaler, page))
+    seen: dict[str, object] = {"totalRequestsCount": 0}
+    while seen["totalRequestsCount"] != 5:
+        assert run.poll() is None
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{page}/") as reply:
+                seen = json.loads(reply.read())
+        except OSError:
+            continue
+    assert seen.keys() >= STATISTICS
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, err) == (130, "stopped after 5 of 6 requests\n")
+    assert json.loads(out)["totalRequestsCount"] == 5
+
+
+def test_no_scaler_there(trace: Path) -> None:
+    nobody, platform, page = free_ports(3)
+    run = start(*simulate(trace, nobody, platform, page, "--wait", "0.2"))
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (2, "")
+    assert err == f"scaler: 127.0.0.1:{nobody}: no scaler answers there; start one first\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--speed", "0"), "--speed 0: must be a number above 0"),
+        (("--start", "inf"), "--start inf: must be a number of seconds"),
+        (("--start", "1e9"), "no request in the stretch"),
+        (("--scaler", "nowhere"), "--scaler nowhere: must be HOST:PORT"),
+    ],
+)
+def test_a_mistake_is_one_line(trace: Path, more: tuple[str, ...], says: str) -> None:
+    run = start("simulate", trace, *more)
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (2, "")
+    assert says in err
+    assert err.count("\n") == 1
