@@ -47,7 +47,8 @@ CHUNK = 250
 """Records that the thread turns into columns before it lets the event loop run."""
 MAX_QUEUE = 200_000
 """Records that wait to be written; one more is dropped and counted."""
-TABLES_TOGETHER = 64
+TABLE_ROWS = 1_000
+"""Of the open segment so many become a table at once: more would hold the event loop for longer."""
 MAX_APPS = 100_000
 """Apps whose start-up times are remembered."""
 RETRY_S = 5.0
@@ -55,6 +56,7 @@ RETRY_S = 5.0
 START_SMOOTHING = 0.3
 DAY_S = 86_400.0
 
+_UNKNOWN = (0.0, 0.0)
 _Record = tuple[float, pb.Meta, float, float, bool, str, int, int]
 """Arrival, whose, execution and wait in ms, cold, outcome, result code, duration as reported."""
 
@@ -225,31 +227,31 @@ class Recorder(Observer):
             self._alarm(None)
 
     def _take(self, count: int) -> dict[str, list[Any]]:
-        """The next records as columns."""
-        rows = [self._row(self._queue.popleft()) for _ in range(count)]
-        return dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
-
-    def _row(self, record: _Record) -> tuple[Any, ...]:
-        """In the order of COLUMNS."""
-        arrival_ms, meta, ran_ms, wait_ms, cold, outcome, code, reported_ms = record
-        create_ms, init_ms = self._starts.get(meta.key, (0.0, 0.0))
-        good = 200 <= code < 300
-        kept_code, bad_code = (code, 500) if good else (200, code)
-        return (
-            int(arrival_ms),
-            meta.key,
-            meta.runtime,
-            min(meta.memory_in_mb, LIMITS["memory_mb"][1]),
-            meta.timeout_in_secs,
-            round(init_ms),
-            reported_ms if 0 < reported_ms <= LIMITS["duration_ms"][1] else round(ran_ms),
-            kept_code if outcome == "kept" else bad_code,
-            wait_ms,
-            cold,
-            outcome,
-            code,
-            round(create_ms),
-        )
+        """The next records as columns. By column, not by record: it is twice as fast."""
+        records = [self._queue.popleft() for _ in range(count)]
+        arrived, metas, ran, waits, colds, outcomes, codes, reported = zip(*records, strict=True)
+        apps = [meta.key for meta in metas]
+        starts = [self._starts.get(app, _UNKNOWN) for app in apps]
+        longest_ms, largest_mb = LIMITS["duration_ms"][1], LIMITS["memory_mb"][1]
+        columns: dict[str, list[Any]] = {
+            "arrival_ms": [int(at_ms) for at_ms in arrived],
+            "app": apps,
+            "runtime": [meta.runtime for meta in metas],
+            "memory_mb": [min(meta.memory_in_mb, largest_mb) for meta in metas],
+            "timeout_s": [meta.timeout_in_secs for meta in metas],
+            "init_ms": [round(init_ms) for _, init_ms in starts],
+            "duration_ms": [
+                said_ms if 0 < said_ms <= longest_ms else round(ran_ms)
+                for said_ms, ran_ms in zip(reported, ran, strict=True)
+            ],
+            "status_code": list(map(_status, outcomes, codes)),
+            "wait_ms": list(waits),
+            "cold": list(colds),
+            "outcome": list(outcomes),
+            "result_code": list(codes),
+            "create_ms": [round(create_ms) for create_ms, _ in starts],
+        }
+        return {name: columns[name] for name in COLUMNS}
 
     def _alarm(self, problem: str | None) -> None:
         if (problem is None) != (self.problem is None):
@@ -288,6 +290,12 @@ class Recorder(Observer):
                 total -= size
 
 
+def _status(outcome: str, code: int) -> int:
+    """2xx exactly where the instance was kept, whatever Idle said."""
+    kept = outcome == "kept"
+    return code if kept == (200 <= code < 300) else 200 if kept else 500
+
+
 class _Segment:
     """The open segment: its journal, and the same rows in memory."""
 
@@ -305,7 +313,7 @@ class _Segment:
             os.close(self._file)  # folded away before we held it
         self._began_s = time.monotonic()
         self._size = 0
-        self._small: list[pl.DataFrame] = []
+        self._pending: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self._tables: list[pl.DataFrame] = []
         self.rows = 0
 
@@ -315,7 +323,6 @@ class _Segment:
 
     def add(self, columns: dict[str, list[Any]]) -> None:
         """Appends to the journal, wholly or not at all. Raises OSError."""
-        table = table_of(columns)
         line = journal_line(columns)
         try:
             written = 0
@@ -325,10 +332,11 @@ class _Segment:
             os.ftruncate(self._file, self._size)
             raise
         self._size += len(line)
-        self._small.append(table)
-        if len(self._small) >= TABLES_TOGETHER:
+        for name, values in columns.items():
+            self._pending[name] += values
+        self.rows += len(columns["app"])
+        if len(self._pending["app"]) >= TABLE_ROWS:
             self._gather()
-        self.rows += len(table)
 
     def close(self) -> None:
         """Makes it a Parquet file and takes the journal away. Raises OSError; then it is open still."""
@@ -338,10 +346,9 @@ class _Segment:
         os.close(self._file)
 
     def _gather(self) -> None:
-        """Many small tables, one a flush, would take more room than what is in them."""
-        if self._small:
-            self._tables.append(pl.concat(self._small, rechunk=True))
-            self._small = []
+        if self._pending["app"]:
+            self._tables.append(table_of(self._pending))
+            self._pending = {name: [] for name in COLUMNS}
 
 
 def begun_s(name: str) -> float:
