@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit fuzz chaos kills soak overload bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
+.PHONY: install test lint demo audit fuzz chaos kills soak overload keys bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -36,6 +36,10 @@ soak: install
 
 overload: install
 	$(BIN)/python -m tests.chaos.overload $(if $(DURATION),--duration $(DURATION))
+
+# make keys [COUNT=1000000]: a caller that makes a new key up for every request
+keys: install
+	$(BIN)/python -m tests.chaos.keys $(if $(COUNT),--count $(COUNT))
 
 bench: install
 	$(BIN)/python -m tests.bench

@@ -1,0 +1,169 @@
+"""What one scaler takes on at most, and who gets the room there is."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from random import Random
+
+import grpc.aio
+import pytest
+
+from models.fixed import Fixed
+from models.learned import Learned
+from service.limits import Limits
+from service.proto import scaler_pb2 as pb
+from tests.chaos import keys
+from tests.service.running import META, assign, done, served, until
+from tests.service.world import World
+
+MB = 128
+
+
+def serve(world: World) -> None:
+    """The platform answers all it was asked."""
+    while world.creating or world.starting or world.destroying:
+        for each in list(world.creating):
+            world.created(each)
+        for each in list(world.starting):
+            world.ready(each)
+        for each in list(world.destroying):
+            world.destroyed(each)
+
+
+def test_a_storm_of_one_app_does_not_starve_others() -> None:
+    world = World(Fixed(60.0), Limits(slots=8), apps=5)
+    for _ in range(500):
+        world.arrive(0, MB)
+    serve(world)
+    assert world.assigned == {"app-0": 8}
+    others = [world.arrive(app, MB) for app in (1, 2, 3, 4)]
+    random, before = Random(1), world.assigned["app-0"]
+    while any(each in world.open for each in others):
+        world.finish(random.choice(list(world.serving)))
+        serve(world)
+        world.check()
+    assert world.assigned["app-0"] - before <= 8  # they waited for one request each, not for 500
+    world.end()
+    assert world.answers == {"assigned": 504}
+
+
+def test_two_storms_get_an_equal_share() -> None:
+    world = World(Fixed(60.0), Limits(slots=8), apps=2)
+    for _ in range(400):
+        world.arrive(0, MB)
+    serve(world)
+    for _ in range(400):
+        world.arrive(1, MB)
+    shares = []
+    for _ in range(200):
+        world.pass_time(10.0)
+        world.finish(next(iter(world.serving)))
+        serve(world)
+        shares.append(world.scheduler.pools["app-1"].busy)
+    assert shares[-1] == 4
+    assert min(shares[20:]) >= 3
+    world.end()
+
+
+def test_an_app_alone_may_have_it_all() -> None:
+    world = World(Fixed(60.0), Limits(slots=8), apps=2)
+    world.arrive(1, MB)
+    serve(world)
+    for each in list(world.serving):
+        world.finish(each)
+    for _ in range(8):
+        world.arrive(0, MB)
+    serve(world)
+    assert world.assigned == {"app-0": 8, "app-1": 1}  # the idle one made room
+    world.end()
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (Limits(waiting=3), "3 requests wait"),
+        (Limits(waiting_per_app=3), "3 requests of this app"),
+    ],
+)
+def test_beyond_the_waiting_room_is_throttle_at_once(limits: Limits, says: str) -> None:
+    async def run() -> None:
+        async with served(Learned(), create_ms=500.0, limits=limits) as here:
+            calls = [asyncio.create_task(_call(here.stub, f"r{n}")) for n in range(3)]
+            await until(lambda: here.server.driver.waiting == 3)
+            refused = await here.stub.Assign(assign("one more"))
+            assert refused.status == pb.Throttle
+            assert says in refused.error_message
+            for reply in await asyncio.gather(*calls):
+                assert reply.status == pb.Ok
+                await here.stub.Idle(done(reply.assigment))
+            reply = await here.stub.Assign(assign("later"))
+            assert reply.status == pb.Ok
+            await here.stub.Idle(done(reply.assigment))
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("limits", "meta", "request_id"),
+    [
+        (Limits(memory_mb=100), META, "r"),
+        (Limits(key_length=10), pb.Meta(key="k" * 11, memory_in_mb=128), "r"),
+        (Limits(key_length=10), META, "r" * 11),
+        (Limits(key_length=10), pb.Meta(key="k", runtime="r" * 11, memory_in_mb=128), "r"),
+    ],
+)
+def test_what_is_too_large_is_throttle(limits: Limits, meta: pb.Meta, request_id: str) -> None:
+    async def run() -> None:
+        async with served(limits=limits) as here:
+            reply = await here.stub.Assign(assign(request_id, meta))
+            assert reply.status == pb.Throttle
+            assert not here.platform.slots
+
+    asyncio.run(run())
+
+
+def test_apps_beyond_the_most_are_throttle_while_all_are_in_use() -> None:
+    async def run() -> None:
+        async with served(limits=Limits(apps=1)) as here:
+            other = assign("other", pb.Meta(key="other", memory_in_mb=128))
+            reply = await here.stub.Assign(assign())
+            assert (await here.stub.Assign(other)).status == pb.Throttle
+            await here.stub.Idle(done(reply.assigment, need_destroy=True))
+            await until(lambda: here.platform.live_slots == 0)
+            second = await here.stub.Assign(other)
+            assert second.status == pb.Ok
+            await here.stub.Idle(done(second.assigment))
+
+    asyncio.run(run())
+
+
+def test_calls_beyond_those_pending_are_ended() -> None:
+    """A burst larger than the scaler is told to hold: gRPC ends the rest, and it serves on."""
+
+    async def run() -> None:
+        async with served(pending_calls=4) as here:
+            calls = (_call(here.stub, f"r{number}") for number in range(300))
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            shed = [each for each in answers if isinstance(each, grpc.aio.AioRpcError)]
+            assert shed
+            assert {each.code() for each in shed} == {grpc.StatusCode.CANCELLED}
+            for each in answers:
+                if isinstance(each, pb.AssignReply):
+                    await here.stub.Idle(done(each.assigment))
+            reply = await here.stub.Assign(assign("later"))
+            await here.stub.Idle(done(reply.assigment))
+
+    asyncio.run(run())
+
+
+def test_keys_without_end_do_not_fill_memory(tmp_path: Path) -> None:
+    outcome = asyncio.run(keys.hostile(tmp_path, count=9_000, apps=1_000))
+    assert outcome.most_apps == 1_000
+    assert outcome.slots == outcome.waiting == outcome.ledger_rows == 0
+    assert outcome.objects[-1] < 1.05 * outcome.objects[0]
+
+
+async def _call(stub: object, request_id: str) -> pb.AssignReply:
+    reply: pb.AssignReply = await stub.Assign(assign(request_id))  # type: ignore[attr-defined]
+    return reply
