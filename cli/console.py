@@ -26,6 +26,11 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
+def say(line: str, console: Console = err) -> None:
+    """One line whatever the terminal's width, and nothing in it taken for markup."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")

@@ -14,8 +14,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.markup import escape
 
-from cli.console import UserError, err, out, progress
+from cli.console import UserError, out, progress, say
 from cli.evaluate import Fold, check_drawing, draw, print_table, run
 from cli.trace import SetName
 from data.generate import generate
@@ -48,7 +49,6 @@ def demo(
     Everything is left in the folder: the model, the report (open it in a browser), the trace made.
     """
     check_drawing()
-    folder.mkdir(parents=True, exist_ok=True)
     loaded = _load(trace, folder, set_name)
     part = evaluation.window(loaded, 0.5)
     _say(1, f"trace {loaded.name}: {len(loaded):,} requests of {len(loaded.apps):,} apps")
@@ -89,14 +89,14 @@ def demo(
 
 
 def _say(step: int, text: str) -> None:
-    out.print(f"[bold]{step}/5[/bold] {text}", soft_wrap=True, highlight=False)
+    out.print(f"[bold]{step}/5[/bold] {escape(text)}", soft_wrap=True, highlight=False)
 
 
 def _load(path: Path | None, folder: Path, set_name: str | None) -> Trace:
     if path is not None:
         loaded = read_trace(path, set_name=set_name)
         for note in loaded.notes:
-            err.print(f"note: {note}")
+            say(f"note: {note}")
         return loaded
     made = folder / "trace.parquet"
     write_trace(generate("azure", apps=DEMO_APPS, days=1.0, requests=DEMO_REQUESTS), made)

@@ -15,7 +15,7 @@ from rich import box
 from rich.measure import Measurement
 from rich.table import Table
 
-from cli.console import UserError, err, out, print_json, progress
+from cli.console import UserError, out, print_json, progress, say
 from cli.trace import SetName
 from cli.train import Cluster, CreateMs
 from data.read import read_trace
@@ -105,7 +105,7 @@ def evaluate(
         with connected(cluster, trace, set_name):
             loaded = read_trace(trace, set_name=set_name)
             for note in loaded.notes:
-                err.print(f"note: {note}")
+                say(f"note: {note}")
             if sweep:
                 settings = all_settings(settings, loaded)
             parts = (
@@ -212,7 +212,7 @@ def _warn_if_it_saw_the_answer(model: Path, first: Window) -> None:
     trained_on = read_manifest(model)["trained_on"]
     same = trained_on["name"] == first.trace.name
     if same and trained_on["last_arrival_ms"] >= first.split_ms:
-        err.print(f"warning: {model} was trained on requests after the split: figures flatter it")
+        say(f"warning: {model} was trained on requests after the split: figures flatter it")
 
 
 def _json(
@@ -248,7 +248,9 @@ def print_table(trace: Trace, done: Sequence[Fold]) -> None:
     """A row a policy, and what learned saves."""
     if len(done) == 1:
         requests = done[0].measured[0].figures.requests
-        title = f"{trace.name}: {requests:,} requests from {100 * done[0].part.split:g}% of the span on"
+        title = (
+            f"{trace.name}: {requests:,} requests from {100 * done[0].part.split:g}% of the span on"
+        )
         rows = [(each, None) for each in done[0].measured]
     else:
         title = f"{trace.name}: mean ± standard deviation of {len(done)} rolling folds"

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli.console import UserError, err, out, print_json
+from cli.console import UserError, out, print_json, say
 from models.artifact import ArtifactError
 from models.store import VERSION_NAME, Pointer, Store, StoreError, Version
 
@@ -52,7 +52,7 @@ def list_versions(store: StoreOption, json: Json = False) -> None:
         )
     out.print(table)
     if current is None:
-        err.print("no version is in service")
+        say("no version is in service")
 
 
 @app.command("show")
@@ -133,7 +133,7 @@ def _say(pointer: Pointer, what: str, json: bool) -> None:
             }
         )
     else:
-        err.print(f"{what} {pointer.version}")
+        say(f"{what} {pointer.version}")
 
 
 def _summary(version: Version, current: str | None) -> dict[str, Any]:

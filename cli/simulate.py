@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from cli.console import UserError, err, out, print_json, progress
+from cli.console import UserError, out, print_json, progress, say
 from cli.health import host_and_port
 from cli.trace import Json, SetName
 from cli.train import CreateMs
@@ -74,11 +74,9 @@ def simulate(
             table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else str(value))
         out.print(table)
     if failed := statistics["failedRequestsCount"]:
-        err.print(f"warning: {failed:,} requests failed: {statistics['errors']}", soft_wrap=True)
+        say(f"warning: {failed:,} requests failed: {statistics['errors']}")
     if statistics["totalRequestsCount"] != len(stretch):
-        err.print(
-            f"stopped after {statistics['totalRequestsCount']:,} of {len(stretch):,} requests"
-        )
+        say(f"stopped after {statistics['totalRequestsCount']:,} of {len(stretch):,} requests")
         sys.exit(130)
 
 

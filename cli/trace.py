@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.console import err, out, print_json
+from cli.console import out, print_json, say
 from data.generate import KINDS, generate
 from data.read import read_trace, write_trace
 from data.trace import Trace
@@ -35,7 +34,7 @@ def info(path: Path, set_name: SetName = None, json: Json = False) -> None:
             table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else f"{value:,}")
     out.print(table)
     for note in summary["notes"]:
-        _say(out, f"note: {note}")
+        say(f"note: {note}", out)
 
 
 @app.command("convert")
@@ -46,8 +45,8 @@ def convert(
     trace = read_trace(source, set_name=set_name, seed=seed)
     write_trace(trace, target)
     for note in trace.notes:
-        _say(err, f"note: {note}")
-    _say(err, f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
+        say(f"note: {note}")
+    say(f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
 
 
 @app.command("generate")
@@ -62,12 +61,7 @@ def generate_command(
     """Makes a look-alike of the contest's sets or of an Azure-like population."""
     trace = generate(kind, apps=apps, days=days, requests=requests, seed=seed)
     write_trace(trace, target)
-    _say(err, f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
-
-
-def _say(console: Console, line: str) -> None:
-    """One line whatever the terminal's width, and nothing in it taken for markup."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    say(f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
 
 
 def summarise(trace: Trace) -> dict[str, Any]:

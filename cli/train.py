@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import UserError, err, progress
+from cli.console import UserError, progress, say
 from cli.trace import SetName
 from data.read import read_trace
 from models.artifact import ArtifactError, check_target, write_artifact
@@ -49,7 +49,7 @@ def train(
         with connected(cluster, trace, set_name):
             loaded = read_trace(trace, set_name=set_name)
             for note in loaded.notes:
-                err.print(f"note: {note}")
+                say(f"note: {note}")
             part = loaded if until == 1.0 else loaded.between(-inf, loaded.split_ms(until))
             if not len(part):
                 raise UserError(f"{trace}: no request before {until:g} of its span to train on")
@@ -60,4 +60,4 @@ def train(
         write_artifact(out, model, {"created": created, "trained_on": source})
     except (ArtifactError, ClusterError) as error:
         raise UserError(str(error)) from None
-    err.print(f"model of {source['apps']:,} apps from {len(part):,} requests written to {out}")
+    say(f"model of {source['apps']:,} apps from {len(part):,} requests written to {out}")
