@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from data.trace import Trace
 from models.learned import MAX_PLACES, PERIODS_MS
-from models.window import DRIFT_SHARE, plan, spread
+from models.window import DRIFT_SHARE, Prior, plan, spread
 from simulator.figures import charged_gaps_ms, memory_gb
 from simulator.replay import Replay
 
@@ -22,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 HINDSIGHT_GAPS = 4_000
 """Idle times of a place that the plan in hindsight is fitted to; more are thinned out evenly."""
+
+_NO_PRIOR = Prior(np.empty(0), 0.0)  # a plan in hindsight believes nothing that was not
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ def _best_plan_ms(
             np.ones(len(gap_ms)),
             drift_share=0.0 if period_ms else DRIFT_SHARE,
         )
-        fitted = plan(*points, hold_cost=hold, miss_cost=miss_ms, start_ms=start_ms)
+        fitted = plan(*points, _NO_PRIOR, hold_cost=hold, miss_cost=miss_ms, start_ms=start_ms)
         pairs = zip(gap_ms.tolist(), past_ms.tolist(), strict=True)
         best = min(best, sum(fitted.cost_of(gap, past, 0.0, hold, miss_ms) for gap, past in pairs))
     return best
