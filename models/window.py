@@ -263,5 +263,6 @@ def plan(
             starts.append(open_ms - start_ms)
         if there > let_go:
             there = let_go
-    worth_ms = max(0.0, gone - there) / float(alive[0])
+    # Of an app that calls like a clock, all that is believed may lie before the only step.
+    worth_ms = max(0.0, gone - there) / float(alive[0] or strays[0])
     return Plan(start_ms, keep_from[::-1], keep_to[::-1], starts[::-1], worth_ms)
