@@ -21,13 +21,13 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-NEIGHBOURS_PER_ROOT = 0.9
+NEIGHBOURS_PER_ROOT = 1.1
 """A sample stands for the stretch to its k-th nearest neighbour, k this times the root of their
 number (D. Loftsgaarden and C. Quesenberry, Annals of Mathematical Statistics 36, 1965): narrow
 where samples agree (timers), wide where they are sparse, so that no plan slips between two."""
-JITTER_MS = 500.0
+JITTER_MS = 1_000.0
 DRIFT_SHARE = 0.02
-"""The least stretch of a sample: timers jitter by some hundred ms, and a gap between two calls
+"""The least stretch of a sample: timers jitter by up to a second, and a gap between two calls
 drifts with its length; the time on a clock does not."""
 LONE_SHARE = 0.3
 """The stretch of a single sample, as a share of itself: one gap says little about the next."""

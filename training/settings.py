@@ -37,7 +37,12 @@ DEFAULTS = {"hybrid-histogram": 240.0, "knative": 60.0}
 KEEP_S = (10, 20, 30, 60, 120, 180, 300, 450, 600, 900, 1200, 1800, 3600, 7200)
 RANGE_MINUTES = (2, 5, 10, 20, 30, 60, 120, 240, 480)
 STABLE_WINDOW_S = (6, 15, 30, 60, 120, 300, 600, 1800, 3600)
-PRICES = tuple(float(f"{price:.3g}") for price in np.geomspace(0.0003, 0.3, 19))
+PRICES = (
+    1e-7,
+    1e-6,
+    *(float(f"{price:.3g}") for price in np.geomspace(0.00001, 3.0, 45)),
+)
+"""From never letting go to hardly keeping at all, as far as any other policy goes."""
 
 
 @dataclass(frozen=True, slots=True)
