@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from data.read import write_trace
+from tests.cli.conftest import InHere
 from tests.traces import trace_of
 
 KEYS = {
@@ -94,6 +95,27 @@ def test_sweep_and_folds(trace: Path) -> None:
     assert result["policies"][0]["spread"]["wait_s"] >= 0.0
 
 
+@pytest.mark.parametrize(
+    ("rows", "requests"),
+    [
+        ([(k * 1_000, 0, 0) for k in range(50)], 25),
+        ([(0, 0, 5), (1_000, 0, 5)], 1),
+    ],
+    ids=("executions of 0 ms", "two requests"),
+)
+def test_tiny_traces(tmp_path: Path, rows: list[tuple[int, int, int]], requests: int) -> None:
+    path = tmp_path / "tiny.parquet"
+    write_trace(trace_of(rows), path)
+    policies = ("learned", "fixed:300", "clairvoyant", "reference")
+    wanted = [word for policy in policies for word in ("--policy", policy)]
+    report = ("--report", tmp_path / "r.html")
+    run = scaler("evaluate", path, *wanted, *report, "--jobs", "1", "--json")
+    assert (run.returncode, run.stderr) == (0, "")
+    result = json.loads(run.stdout)
+    assert [each["policy"] for each in result["policies"]] == list(policies)
+    assert {each["requests"] for each in result["policies"]} == {requests}
+
+
 def test_a_person_sees_a_table(trace: Path) -> None:
     run = scaler("evaluate", trace, "--policy", "fixed:300", "--jobs", "1")
     assert run.returncode == 0
@@ -112,15 +134,29 @@ def test_a_person_sees_a_table(trace: Path) -> None:
         ["--outcomes", "o.csv"],
         ["--report", "no-such-folder/r.html"],
         ["--policy", "learned", "--price", "-1"],
+        ["--policy", "fixed:60", "--price", "nan"],
+        ["--create-ms", "inf"],
+        ["--split", "half"],
+        ["--jobs", "0"],
+        ["--nosuch"],
+        ["--policy"],
         ["--folds", "100000", "--policy", "fixed:60"],
     ],
 )
-def test_a_mistake_is_one_line_and_code_2(trace: Path, arguments: list[str]) -> None:
-    run = scaler("evaluate", trace, *arguments)
-    assert run.returncode == 2
-    assert run.stdout == ""
-    assert len(run.stderr.splitlines()) == 1
-    assert "Traceback" not in run.stderr
+def test_a_mistake_is_one_line_and_code_2(
+    trace: Path, arguments: list[str], in_here: InHere
+) -> None:
+    code, out, err = in_here("evaluate", trace, *arguments)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("scaler: ")
+
+
+def test_a_trace_without_a_span(tmp_path: Path, in_here: InHere) -> None:
+    write_trace(trace_of([(5, 0, 5)] * 9), tmp_path / "tiny.parquet")
+    code, out, err = in_here("evaluate", tmp_path / "tiny.parquet", "--json")
+    assert (code, out) == (2, "")
+    assert "leaves nothing on one side of it: 0 of 9 requests come before" in err
 
 
 def test_train_refuses_to_replace_what_is_no_model(trace: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from data.read import write_trace
+from tests.cli.conftest import InHere
 from tests.deploy.test_side_by_side import free_ports
 from tests.traces import trace_of
 
@@ -116,9 +117,10 @@ def test_no_scaler_there(trace: Path) -> None:
         (("--scaler", "nowhere"), "--scaler nowhere: must be HOST:PORT"),
     ],
 )
-def test_a_mistake_is_one_line(trace: Path, more: tuple[str, ...], says: str) -> None:
-    run = start("simulate", trace, *more)
-    out, err = run.communicate(timeout=60)
-    assert (run.returncode, out) == (2, "")
+def test_a_mistake_is_one_line(
+    trace: Path, more: tuple[str, ...], says: str, in_here: InHere
+) -> None:
+    code, out, err = in_here("simulate", trace, *more)
+    assert (code, out) == (2, "")
     assert says in err
     assert err.count("\n") == 1

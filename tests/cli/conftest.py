@@ -1,0 +1,32 @@
+"""The command run in this process: most mistakes need no process of their own."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cli.main import main
+
+InHere = Callable[..., tuple[object, str, str]]
+"""Takes the words after `scaler`; returns exit code, stdout, stderr."""
+
+
+@pytest.fixture
+def in_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[InHere]:
+    """`scaler` in here. Its streams are those of the first use: what rich prints is not seen."""
+
+    def run(*words: object) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["scaler", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, before)
