@@ -40,8 +40,12 @@ DEMO_REQUESTS = 150_000
 def demo(
     trace: Annotated[Path | None, typer.Option(help="Your own trace; else one is made.")] = None,
     folder: Annotated[Path, typer.Option("--out", help="Where the results go.")] = Path("out/demo"),
-    live_s: Annotated[float, typer.Option(min=1, help="Seconds of live traffic.")] = LIVE_S,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    live_s: Annotated[
+        float, typer.Option(min=1, help="Seconds of the trace to play live, in real time.")
+    ] = LIVE_S,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Processes at once; else one a core.")
+    ] = os.cpu_count() or 1,
     set_name: SetName = None,
 ) -> None:
     """Reads a trace, trains on its first half, serves live, replays the second half, reports.

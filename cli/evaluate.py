@@ -16,7 +16,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from cli.console import UserError, out, print_json, progress, say
-from cli.trace import SetName
+from cli.trace import SetName, Source
 from cli.train import Cluster, CreateMs
 from data.read import read_trace
 from data.trace import Trace
@@ -55,13 +55,16 @@ class Fold:
 
 
 def evaluate(
-    trace: Annotated[Path, typer.Argument(help="Any trace that `scaler trace info` reads.")],
+    trace: Source,
     split: Annotated[
-        float, typer.Option(help="Where measuring starts, as a fraction of the trace's span.")
+        float, typer.Option(help="Where measuring starts, a fraction of the span, in (0, 1).")
     ] = 0.5,
     policy: Annotated[
         list[str] | None,
-        typer.Option(help=f"One of {', '.join((*KNOWN, CLAIRVOYANT))}; may be repeated."),
+        typer.Option(
+            help=f"One of {', '.join((*KNOWN, CLAIRVOYANT))}; may be repeated. Else:"
+            f" {', '.join(DEFAULT_POLICIES)}."
+        ),
     ] = None,
     model: Annotated[
         Path | None, typer.Option(help="A trained model; else one is trained before the split.")
@@ -69,13 +72,18 @@ def evaluate(
     create_ms: CreateMs = CREATE_MS,
     price: Annotated[
         float | None,
-        typer.Option(help="Seconds of waiting a GB·s is worth; else as found in training."),
+        typer.Option(help="For learned: seconds of waiting a GB·s is worth; else as trained."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Processes at once; else one a core.")
+    ] = os.cpu_count() or 1,
     cluster: Cluster = None,
-    sweep: Annotated[bool, typer.Option("--sweep", help="Every setting of every knob.")] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Besides, every setting of their knobs.")
+    ] = False,
     folds: Annotated[
-        int | None, typer.Option(min=1, help="Rolling splits through the trace: mean and spread.")
+        int | None,
+        typer.Option(min=1, help="So many rolling splits instead of --split: mean and spread."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     outcomes: Annotated[
@@ -89,7 +97,10 @@ def evaluate(
     ] = None,
     set_name: SetName = None,
 ) -> None:
-    """Replays policies on the part of a trace after the split, and shows what each costs."""
+    """Replays policies on a trace, and shows what each costs from the split on.
+
+    Scores are out of 100; waste is in GB·s (1 GB is 1024 MB), waiting in seconds.
+    """
     if not 0.0 < split < 1.0:
         raise UserError(f"--split {split:g}: it must lie between 0 and 1")
     if price is not None and not (isfinite(price) and price > 0.0):

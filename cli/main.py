@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
@@ -17,19 +18,37 @@ app = typer.Typer(
     name="scaler",
     help="A predictive autoscaler for serverless platforms: learn an app's habits, keep its"
     " instances just as long as they pay, start them just before they are needed.",
+    epilog="Exit codes: 0 done; 1 it does not serve (health); 2 a mistake,"
+    " said in one line on stderr; 130 Ctrl-C. Results go to stdout, notes and progress to stderr.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 app.add_typer(trace.app, name="trace")
 app.add_typer(models.app, name="models")
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("retrain")(retrain.retrain_command)
-app.command("serve")(serve.serve)
-app.command("health")(health.health)
-app.command("simulate")(simulate.simulate)
-app.command("demo")(demo.demo)
+EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
+    "train": (train.train, "train trace.tar.gz --until 0.5 --out model"),
+    "evaluate": (
+        evaluate.evaluate,
+        "evaluate trace.tar.gz --policy fixed:300 --policy learned --report report.html",
+    ),
+    "retrain": (
+        retrain.retrain_command,
+        "retrain --log recording --store models --window 14d",
+    ),
+    "serve": (
+        serve.serve,
+        "serve --model model --port 9001 --platform 127.0.0.1:50051",
+    ),
+    "health": (health.health, "health 127.0.0.1:9001"),
+    "simulate": (
+        simulate.simulate,
+        "simulate trace.tar.gz --scaler 127.0.0.1:9001 --start 3600 --duration 180",
+    ),
+    "demo": (demo.demo, "demo --trace trace.tar.gz --out out/demo"),
+}
+for name, (command, example) in EXAMPLES.items():
+    app.command(name, epilog=f"Example: scaler {example}")(command)
 
 
 def main() -> None:

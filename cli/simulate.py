@@ -16,7 +16,7 @@ from rich.table import Table
 
 from cli.console import UserError, out, print_json, progress, say
 from cli.health import host_and_port
-from cli.trace import Json, SetName
+from cli.trace import READ, Json, SetName
 from cli.train import CreateMs
 from data.read import read_trace
 from data.trace import Trace
@@ -27,7 +27,7 @@ from simulator.statistics import StatisticsPage
 
 
 def simulate(
-    path: Annotated[Path, typer.Argument(metavar="TRACE", envvar="SCALER_TRACE")],
+    path: Annotated[Path, typer.Argument(metavar="TRACE", envvar="SCALER_TRACE", help=READ)],
     scaler: Annotated[str, typer.Option(help="The scaler's HOST:PORT.")] = "127.0.0.1:9001",
     platform_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Where our platform listens.")
@@ -36,7 +36,9 @@ def simulate(
         int, typer.Option(min=1, max=65535, help="Where the statistics page is.")
     ] = 9000,
     start: Annotated[float, typer.Option(min=0, help="Seconds into the trace to start at.")] = 0.0,
-    duration: Annotated[float | None, typer.Option(help="Seconds of the trace to play.")] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="Seconds of the trace to play; else to its end.")
+    ] = None,
     speed: Annotated[float, typer.Option(help="Times faster than real time.")] = 1.0,
     create_ms: CreateMs = CREATE_MS,
     wait_s: Annotated[
@@ -47,7 +49,8 @@ def simulate(
 ) -> None:
     """Plays a trace in real time against any scaler at the contest's interface.
 
-    Serves the simulated platform, and the contest's statistics as JSON while it runs.
+    Serves the simulated platform, and the contest's statistics as JSON while it runs. At its end,
+    or on Ctrl-C, it prints them; a request that fails is counted, and said.
     """
     for option, given in (("--speed", speed), ("--duration", duration)):
         if given is not None and not (isfinite(given) and given > 0):

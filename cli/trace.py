@@ -17,12 +17,23 @@ from data.trace import Trace
 
 app = typer.Typer(help="Look at a trace, convert it, make one.", no_args_is_help=True)
 
-SetName = Annotated[str | None, typer.Option("--set", help="Which data set of an archive.")]
+READ = (
+    "A folder or .tar.gz in the contest's format, Azure Functions 2019 (a folder) or 2021 (CSV),"
+    " our own *.parquet, or what `scaler serve --record` wrote."
+)
+Source = Annotated[Path, typer.Argument(metavar="TRACE", help=READ)]
+SetName = Annotated[
+    str | None, typer.Option("--set", help="Which data set, where a folder or archive has several.")
+]
+Target = "*.parquet for our own format; a name without ending for a folder in the contest's."
+Seed = Annotated[
+    int, typer.Option(help="For what is drawn: the same seed, the same draw. Any number.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
-@app.command("info")
-def info(path: Path, set_name: SetName = None, json: Json = False) -> None:
+@app.command("info", epilog="Example: scaler trace info trace.tar.gz --json")
+def info(path: Source, set_name: SetName = None, json: Json = False) -> None:
     """What a trace holds: apps, requests, span, rates, durations, and what was drawn."""
     summary = summarise(read_trace(path, set_name=set_name))
     if json:
@@ -37,9 +48,12 @@ def info(path: Path, set_name: SetName = None, json: Json = False) -> None:
         say(f"note: {note}", out)
 
 
-@app.command("convert")
+@app.command("convert", epilog="Example: scaler trace convert azure2019/ trace.parquet --seed 1")
 def convert(
-    source: Path, target: Path, set_name: SetName = None, seed: Annotated[int, typer.Option()] = 0
+    source: Source,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help=Target)],
+    set_name: SetName = None,
+    seed: Seed = 0,
 ) -> None:
     """Reads any known format; writes `*.parquet` in our own, anything else as a contest folder."""
     trace = read_trace(source, set_name=set_name, seed=seed)
@@ -49,14 +63,22 @@ def convert(
     say(f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
 
 
-@app.command("generate")
+@app.command(
+    "generate",
+    epilog="Example: scaler trace generate azure --apps 400 --days 14 --requests 2000000"
+    " --out big.parquet",
+)
 def generate_command(
-    kind: Annotated[str, typer.Argument(help="One of: " + ", ".join(KINDS))],
-    target: Annotated[Path, typer.Option("--out", help="*.parquet, or a folder.")],
-    apps: Annotated[int | None, typer.Option()] = None,
-    days: Annotated[float, typer.Option()] = 1.0,
-    requests: Annotated[int | None, typer.Option(help="About how many (azure only).")] = None,
-    seed: Annotated[int, typer.Option()] = 0,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="One of: " + ", ".join(KINDS))],
+    target: Annotated[Path, typer.Option("--out", help=Target)],
+    apps: Annotated[
+        int | None, typer.Option(help="How many; else 100 (azure) or 400 (contest-3).")
+    ] = None,
+    days: Annotated[float, typer.Option(help="The trace's span.")] = 1.0,
+    requests: Annotated[
+        int | None, typer.Option(help="About how many in all (azure only); else as apps give.")
+    ] = None,
+    seed: Seed = 0,
 ) -> None:
     """Makes a look-alike of the contest's sets or of an Azure-like population."""
     trace = generate(kind, apps=apps, days=days, requests=requests, seed=seed)

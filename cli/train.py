@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cli.console import UserError, progress, say
-from cli.trace import SetName
+from cli.trace import SetName, Source
 from data.read import read_trace
 from models.artifact import ArtifactError, check_target, write_artifact
 from simulator.replay import CREATE_MS
@@ -31,13 +31,18 @@ CreateMs = Annotated[
 
 
 def train(
-    trace: Annotated[Path, typer.Argument(help="Any trace that `scaler trace info` reads.")],
-    out: Annotated[Path, typer.Option("--out", help="The model's folder; replaced as a whole.")],
+    trace: Source,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="The model's folder; a model there is replaced as a whole."),
+    ],
     until: Annotated[
-        float, typer.Option(help="Train on this fraction of the trace's span, from its start.")
+        float, typer.Option(help="Train on this fraction of the trace's span, above 0 to 1.")
     ] = 1.0,
     create_ms: CreateMs = CREATE_MS,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Processes at once; else one a core.")
+    ] = os.cpu_count() or 1,
     cluster: Cluster = None,
     set_name: SetName = None,
 ) -> None:
