@@ -201,9 +201,20 @@ def draw(fold: Fold, *, report: Path | None, picture: Path | None, create_ms: fl
         if report is not None:
             write_report(report, fold.part, fold.measured, model=fold.model, create_ms=create_ms)
         if picture is not None:
-            picture.write_text(frontier(fold.measured))
+            _write_whole(picture, frontier(fold.measured))
     except ReportError as error:
         raise UserError(str(error)) from None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _check_targets(outcomes: Path | None, report: Path | None, picture: Path | None) -> None:

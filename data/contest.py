@@ -79,6 +79,7 @@ def read_contest(path: Path, set_name: str | None = None) -> Trace:
 
 def write_contest(trace: Trace, folder: Path) -> None:
     """Writes `requests` and `metas` into `folder` (made if need be): both whole, or neither."""
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     keys = np.array([app.key for app in trace.apps], dtype=object)
     requests = pl.DataFrame(
@@ -108,6 +109,8 @@ def write_contest(trace: Trace, folder: Path) -> None:
     finally:
         for file in unfinished.values():
             file.unlink(missing_ok=True)
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _sets_in_folder(path: Path) -> Sets:
