@@ -55,7 +55,8 @@ def demo(
     check_drawing()
     loaded = _load(trace, folder, set_name)
     part = evaluation.window(loaded, 0.5)
-    _say(1, f"trace {loaded.name}: {len(loaded):,} requests of {len(loaded.apps):,} apps")
+    made = ", made for the demo" if trace is None else ""
+    _say(1, f"trace {loaded.name}: {len(loaded):,} requests of {len(loaded.apps):,} apps{made}")
 
     model_folder = folder / "model"
     try:
@@ -78,8 +79,8 @@ def demo(
     _say(
         3,
         f"served live over gRPC for {live_s:.0f} s of its busiest second half: {result.finished:,}"
-        f" of {len(stretch):,} requests in {slots} slots, {waited_s:.1f} s waited in all;"
-        f" {left} slots left after SIGTERM",
+        f" of {len(stretch):,} requests in {slots} slots, {waited_s:.1f} s waited in all (it began"
+        f" without an instance); {left} slots left after SIGTERM",
     )
     if result.failed or left:
         raise UserError(f"{result.failed} requests failed, {left} slots leaked: {result.errors}")
@@ -89,7 +90,7 @@ def demo(
     draw(fold, report=report, picture=None, create_ms=CREATE_MS)
     _say(4, "the second half replayed under each policy:")
     print_table(loaded, [fold])
-    _say(5, f"table and pictures: {report}")
+    _say(5, f"table and pictures, open it in a browser: {report}")
 
 
 def _say(step: int, text: str) -> None:
@@ -102,7 +103,7 @@ def _load(path: Path | None, folder: Path, set_name: str | None) -> Trace:
         for note in loaded.notes:
             say(f"note: {note}")
         return loaded
-    made = folder / "trace.parquet"
+    made = folder / "azure-like.parquet"
     write_trace(generate("azure", apps=DEMO_APPS, days=1.0, requests=DEMO_REQUESTS), made)
     return read_trace(made)
 
