@@ -24,10 +24,10 @@ from tests.chaos.flood import Flood, Seen, connect
 from tests.chaos.scenario import Scaler
 
 APPS = 32
-CALLERS = 48
+CALLERS = 32
 TIMES = 3.0
 DEADLINE_MS = 200
-PENDING_CALLS = 48
+PENDING_CALLS = 32
 """For callers that wait for so short: see --max-pending-calls."""
 KEEP_S = 300
 CAPACITY_S = 10.0
@@ -43,10 +43,12 @@ RECOVERY_S = 5.0
 class Caller:
     """A caller in a process of its own: its CPU is not the scaler's."""
 
-    def __init__(self, port: int, deadline_ms: int = DEADLINE_MS) -> None:
+    def __init__(self, port: int, deadline_ms: int, destroy_every: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_call, args=(theirs, port, deadline_ms), daemon=True)
+        self._process = context.Process(
+            target=_call, args=(theirs, port, deadline_ms, destroy_every), daemon=True
+        )
         self._process.start()
 
     async def closed(self, callers: int, duration_s: float) -> Seen:
@@ -70,9 +72,9 @@ class Caller:
         return cast(Seen, answer)
 
 
-def _call(pipe: Connection, port: int, deadline_ms: int) -> None:
+def _call(pipe: Connection, port: int, deadline_ms: int, destroy_every: int) -> None:
     async def run() -> None:
-        flood = await connect(port, APPS, deadline_ms)
+        flood = await connect(port, APPS, deadline_ms, destroy_every)
         while (asked := await asyncio.to_thread(pipe.recv)) is not None:
             kind, load, duration_s = asked
             seen = await getattr(Flood, kind)(flood, load, duration_s)
@@ -92,14 +94,14 @@ class Here:
 
 @asynccontextmanager
 async def under_load(
-    folder: Path, *more: str, deadline_ms: int = DEADLINE_MS
+    folder: Path, *more: str, deadline_ms: int = DEADLINE_MS, destroy_every: int = 0
 ) -> AsyncIterator[Here]:
     """With a ledger and metrics; instances start at once and stay."""
     platform = SimulatedPlatform({f"app-{n}": 0.0 for n in range(APPS)}, create_ms=0.0)
     await platform.start()
     scaler = Scaler(folder, platform.port, *more, policy=f"fixed:{KEEP_S}", reclaim_s=60.0)
     await scaler.start()
-    caller = Caller(scaler.port, deadline_ms)
+    caller = Caller(scaler.port, deadline_ms, destroy_every)
     try:
         await caller.closed(CALLERS, WARM_UP_S)
         yield Here(scaler, platform, caller)

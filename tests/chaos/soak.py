@@ -22,6 +22,8 @@ from tests.chaos.overload import CALLERS, CAPACITY_S, under_load
 SHARE = 0.7
 SAMPLE_S = 10.0
 DEADLINE_MS = 5_000
+DESTROY_EVERY = 50
+"""One request in so many ends its instance."""
 GROWTH = 0.02
 SLOWER = 1.3
 
@@ -54,7 +56,7 @@ class Soaked:
 
 async def soak(folder: Path, *, duration_s: float, rate: float | None) -> Soaked:
     """`rate` None is SHARE of what it can do, measured first."""
-    async with under_load(folder, deadline_ms=DEADLINE_MS) as here:
+    async with under_load(folder, deadline_ms=DEADLINE_MS, destroy_every=DESTROY_EVERY) as here:
         capacity = None
         if rate is None:
             capacity = (await here.caller.closed(CALLERS, min(CAPACITY_S, duration_s))).rate
