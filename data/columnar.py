@@ -82,7 +82,7 @@ def to_trace(
     beyond = len(table) - len(within)
     if beyond:
         table = within
-        notes = [*notes, f"left out: {beyond:,} requests with a number that cannot be"]
+        notes = [*notes, f"{beyond:,} requests with a number that cannot be are not used"]
     notes = [*dict.fromkeys(note for about in abouts for note in about.get("notes", [])), *notes]
     if table.is_empty():
         raise TraceError(f"{path}: no requests in it")

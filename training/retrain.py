@@ -103,6 +103,10 @@ class Parts:
 
 def split(log: Trace, options: Options) -> Parts:
     """Raises RetrainError where there is too little."""
+    if not len(log):
+        raise RetrainError(
+            f"{log.name}: nothing older than {SETTLE_MS / 1000.0:g} s is recorded: record for longer"
+        )
     last_ms = float(log.arrival_ms[-1])
     whole = log.between(last_ms - options.window_ms, inf)
     span_ms = last_ms - float(whole.arrival_ms[0])

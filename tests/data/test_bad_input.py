@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from data.read import read_trace, write_trace
@@ -128,6 +129,21 @@ def test_not_there_empty_unknown(tmp_path: Path) -> None:
     assert "no readable *.parquet file here; the folder has none" in refusal(
         tmp_path / "folder.parquet"
     )
+
+
+def test_a_recording_keeps_what_can_be(tmp_path: Path) -> None:
+    # What callers tell the service is no reason to lose a segment.
+    columns = {name: [1, 1] for name in ("memory_mb", "timeout_s", "init_ms", "status_code")}
+    rows = pl.DataFrame(
+        {"arrival_ms": [5, 6], "app": "a", "runtime": "go", **columns}
+        | {"duration_ms": [7, 2**62], "outcome": "kept"}
+    )
+    rows.write_parquet(tmp_path / "r.parquet")
+    trace = read_trace(tmp_path / "r.parquet")
+    assert list(trace.duration_ms) == [7]
+    assert trace.notes == ("1 requests with a number that cannot be are not used",)
+    rows.drop("outcome").write_parquet(tmp_path / "r.parquet")
+    assert "row 2: 4611686018427387904 is not in 0 to 604800000" in refusal(tmp_path / "r.parquet")
 
 
 def test_half_a_set(tmp_path: Path) -> None:

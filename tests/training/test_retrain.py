@@ -176,6 +176,9 @@ def test_a_clock_that_was_wrong_is_refused(log: Trace, tmp_path: Path) -> None:
 
 
 def test_too_little_is_refused(log: Trace, tmp_path: Path) -> None:
+    newest_ms = float(log.arrival_ms[-1])
+    with pytest.raises(RetrainError, match="record for longer"):
+        run(log.between(newest_ms - 9_000.0, newest_ms), Store(str(tmp_path)))
     short = log.between(-np.inf, float(log.arrival_ms[0]) + 1_200_000.0)
     with pytest.raises(RetrainError, match="held out"):
         run(short, Store(str(tmp_path)))
