@@ -293,8 +293,8 @@ class Driver:
                     future.set_exception(error(action.reason))
             elif isinstance(action, ForgetApp):
                 self._metas.pop(action.key, None)
-                if self._ledger is not None:
-                    self._ledger.forget_learned(action.key)
+                if self._learning is not None:
+                    self._learning.forgotten(action.key)
         if self.scheduler.next_wake_ms < self._timer_ms:
             self._arm()
 

@@ -32,6 +32,11 @@ class Learning:
         """Something was learned of this app."""
         self._changed.add(key)
 
+    def forgotten(self, key: str) -> None:
+        """The app is no longer known."""
+        self._changed.discard(key)
+        self._ledger.forget_learned(key)
+
     def recall(self) -> None:
         """What an earlier run learned of an app is there when the app is met. Raises LedgerError."""
         most = min(self._scheduler.limits.apps, MOST_APPS)
