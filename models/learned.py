@@ -43,6 +43,8 @@ SURE_MS = 500.0
 """An instance is kept at least SURE_SHARE of the time whose cost equals a miss: not worth a plan."""
 WORTH_GAPS = 2.0
 """An instance started for a request that waits counts as there for that many idle times to come."""
+FILLED_BELOW = 2
+"""A place is started ahead where at most this many instances make it up, its own among them."""
 REPLAN_GAPS = 16
 REPLAN_SHARE = 0.1
 """A place is planned anew when its idle times are this share more than they were, or so many."""
@@ -387,7 +389,14 @@ class _LearnedApp(AppPolicy):
         return self._keep(now_ms, pool, number)
 
     def expiry(self, now_ms: float, pool: Pool, level: int) -> float:
-        return self._keep(now_ms, pool, level) if level <= MAX_PLACES else now_ms
+        if level > MAX_PLACES:
+            return now_ms
+        until_ms = self._keep(now_ms, pool, level)
+        last = pool.busy + len(pool.idle)
+        if until_ms <= now_ms and level < last <= MAX_PLACES:
+            # Those above move down a place: it is the last one that nobody will be asked about.
+            self._start_again(now_ms, pool, last)
+        return until_ms
 
     def wake(self, now_ms: float, pool: Pool) -> int:
         starts = 0
@@ -396,8 +405,9 @@ class _LearnedApp(AppPolicy):
         for number in sorted(self._wakes):
             if self._wakes[number] <= now_ms:
                 del self._wakes[number]
-                # The places below come into use first, so they must be filled as well.
-                if demand < number:
+                # The places below come into use first, so they must be filled as well; where
+                # more than one is empty, their own plans know better.
+                if demand < number and here + starts >= number - FILLED_BELOW:
                     starts = max(starts, number - here)
         if pool.waiting:
             starts += self._missing(now_ms, pool)
@@ -425,17 +435,24 @@ class _LearnedApp(AppPolicy):
         place = self._place(number)
         # Shorter idle times are not even recorded: to let go sooner is never right.
         age_ms = max(now_ms - place.left_ms, self._sure_ms(pool.start_ms))
-        todo = self._plan(number, pool)
         past_ms = place.past_ms()
-        began_ms = place.left_ms - past_ms
-        until_ms = began_ms + todo.hold_until_ms(age_ms + past_ms)
+        until_ms = place.left_ms - past_ms
+        until_ms += self._plan(number, pool).hold_until_ms(age_ms + past_ms)
         if until_ms > now_ms + 1.0:
             return until_ms
-        start_ms = began_ms + todo.prewarm_ms(age_ms + past_ms)
+        self._start_again(now_ms, pool, number)
+        return now_ms
+
+    def _start_again(self, now_ms: float, pool: Pool, number: int) -> None:
+        """Sets when to start an instance for a place that is let go, now or at its next hold's end."""
+        place = self._place(number)
+        todo = self._plan(number, pool)
+        past_ms = place.past_ms()
+        age_ms = max(now_ms - place.left_ms, self._sure_ms(pool.start_ms)) + past_ms
+        start_ms = place.left_ms - past_ms + todo.prewarm_ms(todo.hold_until_ms(age_ms))
         if start_ms < inf:
             self._wakes[number] = start_ms
             self._wake_at(start_ms)
-        return now_ms
 
     def _missing(self, now_ms: float, pool: Pool) -> int:
         """How many instances to start for the requests that wait: those whose start pays by what it
