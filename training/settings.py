@@ -38,9 +38,9 @@ KEEP_S = (10, 20, 30, 60, 120, 180, 300, 450, 600, 900, 1200, 1800, 3600, 7200)
 RANGE_MINUTES = (2, 5, 10, 20, 30, 60, 120, 240, 480)
 STABLE_WINDOW_S = (6, 15, 30, 60, 120, 300, 600, 1800, 3600)
 PRICES = (
-    1e-7,
-    1e-6,
-    *(float(f"{price:.3g}") for price in np.geomspace(0.00001, 3.0, 45)),
+    *(1e-7, 1e-6, 1e-5, 3e-5, 1e-4, 2e-4, 3.5e-4, 5e-4, 7e-4),
+    *(float(f"{price:.3g}") for price in np.geomspace(0.001, 0.3, 35)),
+    *(0.4, 0.6, 0.8, 1.2, 2.0),
 )
 """From never letting go to hardly keeping at all, as far as any other policy goes."""
 
