@@ -7,6 +7,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -79,6 +80,16 @@ async def attack(count: int, seed: int, on_progress: Progress = lambda _: None) 
     outcome = Outcome()
     platform = SimulatedPlatform(_AnyApp(), create_ms=0.0)
     await platform.start()
+    try:
+        await _attacked(platform, outcome, count, seed, on_progress)
+    finally:
+        await platform.stop()
+    return outcome
+
+
+async def _attacked(
+    platform: SimulatedPlatform, outcome: Outcome, count: int, seed: int, on_progress: Progress
+) -> None:
     serving = ("--policy", "fixed:1", "--platform", f"127.0.0.1:{platform.port}", "--drain", 2)
     with scaler(*serving, "--metrics-port", 0) as process:
         address = await asyncio.to_thread(lambda: process.address)
@@ -97,8 +108,6 @@ async def attack(count: int, seed: int, on_progress: Progress = lambda _: None) 
         outcome.tracebacks = [line for line in process.lines if line.startswith("  | ")]
     outcome.slots_left = platform.live_slots
     outcome.misuse = platform.misuse
-    await platform.stop()
-    return outcome
 
 
 class _Attacker:
@@ -188,8 +197,9 @@ class _Attacker:
         finally:
             if random.random() < 0.5:  # a reset, not an orderly end
                 end = writer.get_extra_info("socket")
-                if end is not None:  # None where the other side was sooner
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+                if end is not None:
+                    with suppress(OSError):  # the other side was sooner
+                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
             writer.close()
 
     def _count(self, kind: str, sent: int = 1) -> None:

@@ -64,10 +64,13 @@ async def served(
     )
     watch(server)
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        yield Served(server, platform, ScalerStub(channel))  # type: ignore[no-untyped-call]
-    await server.stop(2.0)
-    await platform.stop()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            yield Served(server, platform, ScalerStub(channel))  # type: ignore[no-untyped-call]
+    finally:
+        # One that is left running hangs the process when it is collected.
+        await server.stop(2.0)
+        await platform.stop()
     assert platform.live_slots == 0
 
 
