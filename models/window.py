@@ -264,5 +264,5 @@ def plan(
         if there > let_go:
             there = let_go
     # Of an app that calls like a clock, all that is believed may lie before the only step.
-    worth_ms = max(0.0, gone - there) / float(alive[0] or strays[0])
+    worth_ms = max(0.0, gone - there) / float(alive[0] + strays[0])
     return Plan(start_ms, keep_from[::-1], keep_to[::-1], starts[::-1], worth_ms)
