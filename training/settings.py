@@ -39,10 +39,12 @@ RANGE_MINUTES = (2, 5, 10, 20, 30, 60, 120, 240, 480)
 STABLE_WINDOW_S = (6, 15, 30, 60, 120, 300, 600, 1800, 3600)
 PRICES = (
     *(1e-7, 1e-6, 1e-5, 3e-5, 1e-4, 2e-4, 3.5e-4, 5e-4, 7e-4),
-    *(float(f"{price:.3g}") for price in np.geomspace(0.001, 0.3, 35)),
-    *(0.4, 0.6, 0.8, 1.2, 2.0),
+    *(each * 1e-3 for each in (1, 1.25, 1.6, 2, 2.5, 3.15, 4, 5, 6.3, 8)),
+    *(each * 1e-2 for each in (1, 1.25, 1.6, 2, 2.5, 3.15, 4, 5, 6.3, 8)),
+    *(0.1, 0.125, 0.16, 0.2, 0.25, 0.315, 0.4, 0.6, 0.8, 1.2, 2.0),
 )
-"""From never letting go to hardly keeping at all, as far as any other policy goes."""
+"""From never letting go to hardly keeping at all, as far as any other policy goes; preferred numbers
+(ISO 3, R10) where prices are likely."""
 
 
 @dataclass(frozen=True, slots=True)
