@@ -45,7 +45,7 @@ WORTH_GAPS = 2.0
 """An instance started for a request that waits counts as there for that many idle times to come."""
 FILLED_BELOW = 2
 """A place is started ahead where at most this many instances make it up, its own among them."""
-REPLAN_GAPS = 16
+REPLAN_GAPS = 14
 REPLAN_SHARE = 0.1
 """A place is planned anew when its idle times are this share more than they were, or so many."""
 PERIODS_MS = (0.0, 60_000.0, 300_000.0)
@@ -492,13 +492,14 @@ class _LearnedApp(AppPolicy):
             ]
             place.replan_at = place.seen + 1
         elif place.seen >= place.replan_at:
-            # One clock at a time, so that no request waits for all plans.
-            clock = place.turn
+            # The clock gone by and one other, in turn, and not at once: no request waits for all.
+            others = len(PERIODS_MS) - 1
+            own = place.turn % 2 == 0
+            step = 0 if own else 1 + place.turn // 2
+            clock = (place.clock + step) % len(PERIODS_MS)
             place.plans[clock] = self._plan_on(PERIODS_MS[clock], number, place, pool.start_ms)
-            place.turn = (clock + 1) % len(PERIODS_MS)
-            wait_gaps = 1
-            if place.turn == 0:
-                wait_gaps = min(REPLAN_GAPS, int(REPLAN_SHARE * place.seen)) - 2
+            place.turn = (place.turn + 1) % (2 * others)
+            wait_gaps = 1 if own else min(REPLAN_GAPS, int(REPLAN_SHARE * place.seen)) - 1
             place.replan_at = place.seen + max(wait_gaps, 1)
         return place.plans[place.clock]
 
