@@ -34,6 +34,7 @@ MEMORY_GAPS = 256
 """Idle times remembered per place."""
 DECAY_GAPS = 100.0
 """An idle time that many idle times ago weighs 1/e."""
+_WEIGHTS = np.exp(np.arange(MEMORY_GAPS) / -DECAY_GAPS)
 PRIOR_WEIGHT = 0.2
 """The population prior weighs as much as this many fresh idle times."""
 MAX_PLACES = 24
@@ -265,7 +266,7 @@ class _Place:
         gaps = np.frombuffer(self.gaps, dtype=np.float64).copy()
         lefts = np.frombuffer(self.lefts, dtype=np.float64).copy()
         behind = (self.seen - 1 - np.arange(count)) % MEMORY_GAPS
-        return gaps, lefts, np.exp(behind / -DECAY_GAPS)
+        return gaps, lefts, _WEIGHTS[behind]
 
 
 class _LearnedApp(AppPolicy):
@@ -493,7 +494,7 @@ class _LearnedApp(AppPolicy):
             place.replan_at = place.seen + 1
         elif place.seen >= place.replan_at:
             # The clock gone by and one other, in turn, and not at once: no request waits for all.
-            others = len(PERIODS_MS) - 1
+            others = max(len(PERIODS_MS) - 1, 1)
             own = place.turn % 2 == 0
             step = 0 if own else 1 + place.turn // 2
             clock = (place.clock + step) % len(PERIODS_MS)

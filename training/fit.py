@@ -33,7 +33,7 @@ CHUNKS = 32
 """Pieces of about equal work that the apps are fitted in, side by side."""
 PRICES = (0.00005, 0.0004, 0.0032, 0.0256, 0.2048)
 """Seconds of waiting per GB·s to begin the search with: fleets differ by so much."""
-PRICE_STEPS = (8.0**0.5, 8.0**0.25, 8.0**0.125)
+PRICE_STEPS = (8.0**0.5, 8.0**0.25)
 """Then the neighbours of the best, so many times dearer and cheaper: the score is flat there."""
 PRICE_REQUESTS = 80_000
 """The latest so many training requests find the price: the price is a habit of the fleet."""

@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import joblib
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -43,11 +44,18 @@ def variants() -> list[Variant]:
         Variant("as it is"),
         Variant("nothing started ahead", ((Plan, "prewarm_ms", lambda self, age_ms: inf),)),
         Variant("no clocks: only the time since the last use", ((learned, "PERIODS_MS", (0.0,)),)),
-        Variant("a start for every request that waits", ((learned, "WORTH_GAPS", inf),)),
+        Variant("a start for every request that waits", ((learned, "WORTH_GAPS", 1e9),)),
         Variant("a start only for what it saves the request", ((learned, "WORTH_GAPS", 0.0),)),
         Variant("a miss keeps only its own request waiting", ((learned, "CROWD_SMOOTHING", 0.0),)),
+        Variant(
+            "a place started ahead over any number of empty ones",
+            ((learned, "FILLED_BELOW", learned.MAX_PLACES),),
+        ),
         Variant("no population behind thin data", ((learned, "PRIOR_WEIGHT", 1e-6),)),
-        Variant("old idle times weigh as much as new ones", ((learned, "DECAY_GAPS", 1e9),)),
+        Variant(
+            "old idle times weigh as much as new ones",
+            ((learned, "_WEIGHTS", np.ones(learned.MEMORY_GAPS)),),
+        ),
         Variant("nothing known of any app before it is seen", (), knows_apps=False),
     ]
 
