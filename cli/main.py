@@ -18,7 +18,7 @@ app = typer.Typer(
     name="scaler",
     help="A predictive autoscaler for serverless platforms: learn an app's habits, keep its"
     " instances just as long as they pay, start them just before they are needed.",
-    epilog="Exit codes: 0 done; 1 it does not serve (health); 2 a mistake,"
+    epilog="Exit codes: 0 done; 1 it does not serve (health), or no longer (serve); 2 a mistake,"
     " said in one line on stderr; 130 Ctrl-C. Results go to stdout, notes and progress to stderr.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -27,6 +27,7 @@ from service.server import (
     PENDING_CALLS,
     Operations,
     PortInUse,
+    ServerEnded,
     serve_until_signal,
 )
 from service.serving_policy import LEARNED, choose_policy, follow_store
@@ -198,6 +199,9 @@ def serve(
                 chosen, platform, f"{host}:{port}", grace_s=drain_s, operations=operations
             )
         )
+    except ServerEnded as error:
+        log.error("%s", error)
+        raise typer.Exit(1) from None
     except KNOWN_ERRORS as error:
         raise UserError(str(error)) from None
 

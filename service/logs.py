@@ -26,6 +26,12 @@ BURST = 10
 REFILL_S = 10.0
 """After so long one more line of a kind is written."""
 _KINDS = 1_000
+_CALLERS_DID = {
+    "DecodeError": "a message that cannot be read",
+    "UnicodeDecodeError": "a path that cannot be read",
+    "ExecuteBatchError": "a caller that went before its answer came",
+}
+"""What gRPC raises, and logs with a traceback, because of a caller."""
 
 
 class LogFormat(StrEnum):
@@ -56,13 +62,12 @@ def configure(
 
 
 def _no_traceback_for_callers(record: logging.LogRecord) -> bool:
-    """Bytes that are no message, to a service of gRPC's own: it logs what its caller did as if it
-    were ours."""
-    if record.exc_info and record.exc_info[0] is not None:
-        kind = record.exc_info[0]
-        if kind.__name__ == "DecodeError" and record.name.startswith("grpc"):
+    """gRPC logs what a caller did as if it were ours."""
+    if record.exc_info and record.exc_info[0] is not None and record.name.startswith("grpc"):
+        did = _CALLERS_DID.get(record.exc_info[0].__name__)
+        if did is not None:
             record.levelno, record.levelname = logging.INFO, "INFO"
-            record.msg, record.args = "a message that cannot be read", ()
+            record.msg, record.args = did, ()
             record.exc_info = record.exc_text = None
     return True
 
@@ -144,10 +149,12 @@ class RateLimit(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kinds: OrderedDict[tuple[str, int, int], _Kind] = OrderedDict()
+        self._kinds: OrderedDict[tuple[object, ...], _Kind] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        key = (record.pathname, record.lineno, record.levelno)
+        raised = record.exc_info[0] if record.exc_info else None
+        # All of gRPC's compiled part is one place: what was raised tells its lines apart.
+        key = (record.pathname, record.lineno, record.levelno, type(record.msg), raised)
         now_s = time.monotonic()
         kind = self._kinds.get(key)
         if kind is None:

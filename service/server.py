@@ -56,6 +56,10 @@ class PortInUse(Exception):
     """The address cannot be listened on; its text says which."""
 
 
+class ServerEnded(Exception):
+    """gRPC's server ended without being asked to; its text is one line."""
+
+
 class ScalerServicer(scaler_pb2_grpc.ScalerServicer):
     """Checks what comes in, asks the driver, says its answer in the contest's words."""
 
@@ -194,6 +198,11 @@ class ScalerServer:
         if self._platform_tls is not None:
             self._spawn(self._follow_platform_tls(self._platform_tls))
 
+    async def until_ended(self) -> None:
+        """Returns once gRPC's server has ended, by `stop` or by an error of its own."""
+        with suppress(Exception):  # it has logged what ended it
+            await self._server.wait_for_termination()
+
     async def stop(self, grace_s: float = DRAIN_GRACE_S) -> None:
         """Drains: no new work, running requests finish, every slot is given back."""
         self.health.enter(Phase.DRAINING)
@@ -255,7 +264,10 @@ async def serve_until_signal(
     grace_s: float = DRAIN_GRACE_S,
     operations: Operations | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. Raises PortInUse, PageInUse, TlsError."""
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises PortInUse, PageInUse, TlsError, and ServerEnded once all is given back.
+    """
     operations = operations or Operations()
     health = Health()
     health.set_problem("model", chosen.problem)
@@ -292,6 +304,8 @@ async def serve_until_signal(
         await server.start()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+        ended = loop.create_task(server.until_ended())
+        ended.add_done_callback(lambda _: stop.set())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         if chosen.problem is not None:
@@ -304,9 +318,12 @@ async def serve_until_signal(
             follower.start(server.driver.scheduler, lambda: _show(follower, metrics, health))
         log.info("serving on port %d", server.port)
         await stop.wait()
+        broken = ended.done()
         log.info("draining")
         await server.stop(grace_s)
         log.info("stopped")
+        if broken:  # nobody can call: whoever runs the scaler must know, and start it again
+            raise ServerEnded("gRPC's server ended by itself, see the log above; start it again")
     finally:
         if follower is not None:
             follower.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
 from collections import Counter
@@ -135,6 +136,7 @@ class _Attacker:
             rest = count - payloads - frames
             for share, seed in zip(_shares(rest, CONNECTIONS), seeds[CONNECTIONS:], strict=True):
                 group.create_task(self._raw(share, Random(seed)))
+        gc.collect()  # a channel that is closed keeps its connection until then
 
     async def _payloads(self, channel: grpc.aio.Channel, count: int, random: Random) -> None:
         calls: dict[str, Any] = {

@@ -115,7 +115,7 @@ def request(random: Random, stream: int) -> bytes:
     names = {
         ":method": "POST",
         ":scheme": "http",
-        ":path": random.choice((ASSIGN, IDLE, "/", "*")),
+        ":path": random.choice((ASSIGN, IDLE, "/", "*", "/\xff")),
         ":authority": "localhost",
         "content-type": random.choice(("application/grpc", "text/html")),
         "te": "trailers",
@@ -123,7 +123,11 @@ def request(random: Random, stream: int) -> bytes:
         "grpc-encoding": random.choice(("identity", "gzip", "none-such")),
     }
     block = b"".join(
-        b"\x00" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
+        b"\x00"
+        + bytes((len(name),))
+        + name.encode()
+        + bytes((len(value),))
+        + value.encode("latin-1")
         for name, value in names.items()
     )
     content = mutated(random, _idle(random))

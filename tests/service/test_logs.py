@@ -92,6 +92,22 @@ def test_what_repeats_is_counted_not_written(
     assert "another kind" in stream.getvalue()
 
 
+def test_what_one_place_raises_does_not_hide_another_thing_it_raises(stream: io.StringIO) -> None:
+    """All lines of a compiled library come from one place: its end must not be lost among them."""
+    configure(LogFormat.TEXT, stream=stream)
+
+    def raised(error: Exception) -> None:
+        try:
+            raise error
+        except Exception as caught:
+            logging.getLogger("library").exception(caught)
+
+    for number in range(1_000):
+        raised(ValueError(number))
+    raised(KeyError("the end"))
+    assert "KeyError: 'the end'" in stream.getvalue()
+
+
 def test_the_rate_limit_is_bounded_itself() -> None:
     limit = RateLimit()
     for number in range(5_000):

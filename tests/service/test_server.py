@@ -13,10 +13,14 @@ import grpc
 import grpc.aio
 import pytest
 
+from models.fixed import Fixed
 from service.proto import scaler_pb2 as pb
 from service.proto.scaler_pb2_grpc import ScalerStub
+from service.server import ScalerServer, ServerEnded, serve_until_signal
+from service.serving_policy import Chosen
 from service.wire import SERVICE
 from simulator.platform import Misuse, SimulatedPlatform
+from tests.fuzz.messages import PREFACE
 from tests.service.running import META, assign, done, scaler, served, until
 
 
@@ -51,6 +55,46 @@ def test_bytes_that_are_no_message(caplog: pytest.LogCaptureFixture) -> None:
 
     asyncio.run(run())
     assert not caplog.records
+
+
+def test_a_path_that_is_no_text_ends_nothing() -> None:
+    def header(name: bytes, value: bytes) -> bytes:
+        return b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value
+
+    def frame(kind: int, flags: int, stream: int, body: bytes = b"") -> bytes:
+        head = len(body).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big")
+        return head + body
+
+    async def run() -> None:
+        async with served() as here:
+            headers = {b":method": b"POST", b":scheme": b"http", b":path": b"/\xff/Assign"}
+            headers |= {b"te": b"trailers", b"content-type": b"application/grpc"}
+            block = b"".join(header(name, value) for name, value in headers.items())
+            _, writer = await asyncio.open_connection("127.0.0.1", here.server.port)
+            writer.write(PREFACE + frame(4, 0, 0) + frame(1, 5, 1, block))
+            await writer.drain()
+            await asyncio.sleep(0.2)
+            writer.close()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{here.server.port}") as another:
+                stub = ScalerStub(another)  # type: ignore[no-untyped-call]
+                reply = await stub.Assign(assign("app"))
+                await stub.Idle(done(reply.assigment))
+
+    asyncio.run(run())
+
+
+def test_a_server_that_ends_by_itself_is_not_served_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can call any more: the process must not stay as if all were well."""
+    start = ScalerServer.start
+
+    async def ends(self: ScalerServer) -> None:
+        await start(self)
+        await self._server.stop(None)
+
+    monkeypatch.setattr(ScalerServer, "start", ends)
+    chosen = Chosen(Fixed(1.0), about={"policy": "fixed"})
+    with pytest.raises(ServerEnded):
+        asyncio.run(serve_until_signal(chosen, "127.0.0.1:1", "127.0.0.1:0"))
 
 
 def test_idle_without_for_unknown_and_twice() -> None:
