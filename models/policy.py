@@ -58,6 +58,7 @@ class Pool:
     """One app as its policy sees it: the counts that change with every event."""
 
     __slots__ = (
+        "bound",
         "busy",
         "idle",
         "key",
@@ -82,6 +83,8 @@ class Pool:
         """Instances that serve a request."""
         self.starting = 0
         """Instances on their way, bound to a request or not."""
+        self.bound = 0
+        """Those of them that are bound to a request: what waits is not for them."""
         self.idle: list[Instance] = []
         """Idle instances; the most recently idle last, and it is taken first."""
         self.waiting: deque[Hashable] = deque()

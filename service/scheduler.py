@@ -208,6 +208,7 @@ class Scheduler:
         instance = self._bound.pop(request, None)
         if instance is not None:
             instance.request = None
+            instance.pool.bound -= 1
             self.waiting -= 1
             return _NOTHING
         pool = self.pools.get(key)
@@ -276,6 +277,7 @@ class Scheduler:
         actions: list[Action] = []
         if request is not None:
             del self._bound[request]
+            pool.bound -= 1
             if not retry:
                 actions.append(self._refuse(request, reason))
         elif not retry and pool.waiting and pool not in self._wanting:
@@ -283,7 +285,7 @@ class Scheduler:
                 # Nothing is left that they could wait for, and the next start would likely fail.
                 actions += [self._refuse(waiter, reason) for waiter in pool.waiting]
                 pool.waiting.clear()
-            elif len(pool.waiting) > pool.starting + pool.busy:
+            elif len(pool.waiting) > pool.starting - pool.bound + pool.busy:
                 actions.append(self._refuse(pool.waiting.popleft(), reason))
         if slot_exists:
             actions += self._destroy(instance, reason)
@@ -291,7 +293,7 @@ class Scheduler:
             actions += self._forget(now_ms, instance)
         if retry and request is not None and pool.idle:
             actions.append(self._bind(pool.idle.pop(), request))  # one went idle meanwhile
-        elif retry and (request is not None or len(pool.waiting) > pool.starting):
+        elif retry and (request is not None or len(pool.waiting) > pool.starting - pool.bound):
             actions += self._start(now_ms, pool, request)
         else:
             actions += self._replace(now_ms, pool)
@@ -397,6 +399,7 @@ class Scheduler:
         if request is not None:
             instance.request = request
             self._bound[request] = instance
+            pool.bound += 1
         pool.starting += 1
         self.instances[instance.id] = instance
         room.takes(instance)
@@ -436,7 +439,7 @@ class Scheduler:
         room = self._room
         actions: list[Action] = []
         while (pool := room.next_in_turn()) is not None:
-            if len(pool.waiting) <= pool.starting or room.full_for(pool):
+            if len(pool.waiting) <= pool.starting - pool.bound or room.full_for(pool):
                 room.had_its_turn(pool, wants_no_more=True)
             elif room.has(pool.memory_mb):
                 room.had_its_turn(pool)
@@ -455,6 +458,7 @@ class Scheduler:
         """Gives an instance that just became free or ready to a request that waits."""
         if instance.state < State.IDLE and instance.request is not None:
             del self._bound[request]
+            instance.pool.bound -= 1
         self.waiting -= 1
         instance.state = State.BUSY
         instance.request = request

@@ -79,6 +79,22 @@ def test_an_app_alone_may_have_it_all() -> None:
     world.end()
 
 
+def test_room_that_comes_free_is_for_who_waits_and_not_for_who_has_a_start() -> None:
+    world = World(Fixed(60.0), Limits(slots=2), apps=2)
+    other = world.arrive(1, MB)
+    serve(world)
+    first = world.arrive(0, MB)  # its start is under way all the time
+    second = world.arrive(0, MB)  # no room
+    assert len(world.creating) == 1
+    world.finish(next(iter(world.serving)), bad=True)
+    world.destroyed(next(iter(world.destroying)))
+    assert len(world.creating) == 2
+    world.check()
+    assert {first, second} == set(world.open)
+    assert other not in world.open
+    world.end()
+
+
 @pytest.mark.parametrize(
     ("limits", "says"),
     [

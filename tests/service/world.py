@@ -237,9 +237,12 @@ class World:
         )
         assert scheduler.used_mb == sum(each.memory_mb for each in scheduler.instances.values())
         assert scheduler.waiting == len(self.open)
+        starting = [*self.creating.values(), *self.starting.values()]
         for key, pool in scheduler.pools.items():
             assert pool.busy == states[key, State.BUSY]
             assert pool.starting == states[key, State.CREATING] + states[key, State.INITIALISING]
+            bound = sum(each.request is not None for each in starting if each.pool is pool)
+            assert pool.bound == bound
             assert len(pool.idle) == states[key, State.IDLE]
             assert pool.slots == slots[key]
             # Those whose start failed come on top: they were let in before.
