@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit fuzz chaos kills soak overload keys bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
+.PHONY: install test lint demo audit ablation generality fuzz chaos kills soak overload keys bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 

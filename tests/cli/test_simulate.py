@@ -15,26 +15,8 @@ import pytest
 from data.read import write_trace
 from tests.cli.conftest import InHere
 from tests.deploy.test_side_by_side import free_ports
+from tests.simulator.page import FIELDS
 from tests.traces import trace_of
-
-STATISTICS = {
-    "id",
-    "requestFilePath",
-    "metaFilePath",
-    "startTime",
-    "endTime",
-    "totalRequestsCount",
-    "failedRequestsCount",
-    "successRate",
-    "invocationLatencyInSecs",
-    "invocationExecutionTimeInSecs",
-    "invocationExecutionTimeInGBs",
-    "invocationScheduleTimeInSecs",
-    "invocationIdleTimeInSecs",
-    "totalSlotTimeInGBs",
-    "totalLiveSlotCount",
-    "score",
-}
 
 
 def start(*words: object) -> subprocess.Popen[str]:
@@ -78,7 +60,7 @@ def test_a_stretch_to_its_end(trace: Path, scaler: tuple[int, int]) -> None:
     out, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (0, "")
     figures = json.loads(out)
-    assert figures.keys() >= STATISTICS
+    assert figures.keys() >= FIELDS
     assert (figures["totalRequestsCount"], figures["failedRequestsCount"]) == (3, 0)
 
 
@@ -93,7 +75,7 @@ def test_stopped_it_shows_what_was_seen(trace: Path, scaler: tuple[int, int]) ->
                 seen = json.loads(reply.read())
         except OSError:
             continue
-    assert seen.keys() >= STATISTICS
+    assert seen.keys() >= FIELDS
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (130, "stopped after 5 of 6 requests\n")

@@ -21,26 +21,8 @@ from simulator.live import LiveResult, ScalerUnreachable, connect, play
 from simulator.platform import Context, Fault, Misuse, Request, SimulatedPlatform
 from simulator.replay import replay
 from simulator.statistics import StatisticsPage
+from tests.simulator.page import FIELDS
 from tests.traces import trace_of
-
-PAGE = {  # contest.md
-    "id",
-    "requestFilePath",
-    "metaFilePath",
-    "startTime",
-    "endTime",
-    "totalRequestsCount",
-    "failedRequestsCount",
-    "successRate",
-    "invocationLatencyInSecs",
-    "invocationExecutionTimeInSecs",
-    "invocationExecutionTimeInGBs",
-    "invocationScheduleTimeInSecs",
-    "invocationIdleTimeInSecs",
-    "totalSlotTimeInGBs",
-    "totalLiveSlotCount",
-    "score",
-}
 
 
 def bursts(init_ms: int = 200) -> Trace:
@@ -84,7 +66,7 @@ def test_live_agrees_with_virtual() -> None:
     assert np.all(live.wait_ms >= virtual.wait_ms - 5.0)
     assert platform.misuse == Misuse()
     assert platform.live_slots == 0
-    assert set(statistics) == PAGE
+    assert set(statistics) == FIELDS
     assert statistics["invocationExecutionTimeInSecs"] == pytest.approx(1.48)
     assert statistics["invocationExecutionTimeInGBs"] == pytest.approx(0.48 / 4 + 1.0 / 2)
     assert statistics["invocationScheduleTimeInSecs"] == pytest.approx(live.wait_ms.sum() / 1e3)
@@ -166,7 +148,7 @@ def test_the_statistics_page() -> None:
     with urlopen(f"http://127.0.0.1:{page.port}/", timeout=5.0) as reply:
         assert reply.headers["Content-Type"] == "application/json"
         served = json.load(reply)
-    assert set(served) == PAGE
+    assert set(served) == FIELDS
     assert served["totalLiveSlotCount"] == 3
     with pytest.raises(OSError, match="in use"):
         StatisticsPage(dict, port=page.port)

@@ -20,7 +20,7 @@ import pytest
 
 from data.trace import Trace
 from models.artifact import write_artifact
-from models.learned import Model
+from models.habits import Model
 from models.registry import make_policy
 from simulator.live import LiveResult, connect, play
 from simulator.platform import Misuse, SimulatedPlatform
