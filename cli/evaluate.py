@@ -18,10 +18,11 @@ from rich.table import Table
 from cli.console import UserError, out, print_json, progress, say
 from cli.trace import SetName, Source
 from cli.train import Cluster, CreateMs
+from data.files import whole
 from data.read import read_trace
 from data.trace import Trace
 from models.artifact import ArtifactError, read_artifact, read_manifest
-from models.learned import Model
+from models.habits import Model
 from models.registry import KNOWN, PolicyError
 from simulator.replay import CREATE_MS
 from training import evaluate as evaluation
@@ -207,14 +208,11 @@ def draw(fold: Fold, *, report: Path | None, picture: Path | None, create_ms: fl
 
 
 def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with whole(path) as file:
+            file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _check_targets(outcomes: Path | None, report: Path | None, picture: Path | None) -> None:

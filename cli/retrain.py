@@ -12,6 +12,7 @@ import typer
 
 from cli.console import UserError, err, print_json, progress
 from cli.models import StoreOption
+from data.files import whole
 from data.read import read_trace
 from data.recording import is_recording, observed_create_ms, read_recording
 from data.trace import Trace, TraceError
@@ -46,7 +47,8 @@ def retrain_command(
         ),
     ] = None,
     create_ms: Annotated[
-        float | None, typer.Option(min=0, help="What CreateSlot takes; else as recorded.")
+        float | None,
+        typer.Option(min=0, max=3.6e6, help="What CreateSlot takes; else as recorded."),
     ] = None,
     keep: Annotated[int, typer.Option(min=2, help="Versions that stay in the store.")] = 30,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
@@ -74,6 +76,8 @@ def retrain_command(
             jobs=jobs,
             keep=keep,
         )
+        if not log.exists():  # before the store is touched
+            raise UserError(f"--log {log}: there is no such file or folder")
         opened = Store(store)
         with job(opened) as work, progress("reading", 1.0) as show:
             trace = _read(log, options.window_ms)
@@ -127,14 +131,11 @@ def _failed(json: bool, outcome: str, reason: str) -> None:
 
 
 def _write(path: Path, drift: Drift) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(orjson.dumps(drift.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
-        partial.rename(path)
+        with whole(path) as file:
+            file.write_bytes(orjson.dumps(drift.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
     except OSError as error:
         raise UserError(f"--drift-report {path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from data.files import whole
 from data.seal import is_whole
 from data.trace import LIMITS, App, Trace, TraceError
 
@@ -132,14 +133,8 @@ def write_parquet(trace: Trace, path: Path) -> None:
             asdict(app) for app, any_call in zip(trace.apps, called, strict=True) if not any_call
         ],
     }
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        table.select(list(SCHEMA)).write_parquet(
-            partial, metadata={METADATA_KEY: json.dumps(about)}
-        )
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as file:
+        table.select(list(SCHEMA)).write_parquet(file, metadata={METADATA_KEY: json.dumps(about)})
 
 
 def _read_file(file: Path, *, sealed: bool = False) -> tuple[pl.DataFrame, dict[str, Any]]:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import polars as pl
 
+from data.files import whole
 from data.trace import LIMITS, App, Trace, TraceError
 
 _REQUEST_FIELDS = {
@@ -99,16 +100,14 @@ def write_contest(trace: Trace, folder: Path) -> None:
             "initDurationInMs": [app.init_ms for app in trace.apps],
         }
     )
-    tables = {"requests": requests, "metas": metas}
-    unfinished = {name: folder / f".{name}.partial" for name in tables}
     try:
-        for name, table in tables.items():
-            table.write_ndjson(unfinished[name])
-        for name in tables:
-            unfinished[name].rename(folder / name)
+        with (
+            whole(folder / "requests") as requests_file,
+            whole(folder / "metas") as metas_file,
+        ):
+            requests.write_ndjson(requests_file)
+            metas.write_ndjson(metas_file)
     finally:
-        for file in unfinished.values():
-            file.unlink(missing_ok=True)
         if made and not any(folder.iterdir()):
             folder.rmdir()
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ import orjson
 import polars as pl
 
 from data.columnar import METADATA_KEY, SCHEMA, SERVED, VERSION, read_whole, to_trace
+from data.files import whole
 from data.seal import BLANK, is_whole, seal
 from data.trace import Trace, TraceError
 
@@ -131,22 +131,5 @@ def write_segment(table: pl.DataFrame, path: Path) -> None:
     about = {"version": VERSION, "seal": BLANK}
     content = io.BytesIO()
     table.write_parquet(content, metadata={METADATA_KEY: json.dumps(about)})
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(seal(content.getvalue()))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-        sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Brings a folder's names to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with whole(path, durable=True) as file:
+        file.write_bytes(seal(content.getvalue()))

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.learned import Model
+from models.habits import Model
 
 FORMAT = "scaler-model"
 FORMAT_VERSION = 2

@@ -17,28 +17,17 @@ stands behind them. An app that was never seen starts from the prior alone.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from math import inf
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from models.habits import MAX_PLACES, PERIODS_MS, AppHabits, Model
+from models.place import Place
 from models.policy import AppPolicy, Policy, Pool
-from models.remembered import PlaceSeen, pack, unpack
-from models.window import DRIFT_SHARE, NOTHING, FloatArray, Plan, Prior, plan, spread
+from models.remembered import pack, unpack
+from models.window import DRIFT_SHARE, NOTHING, Plan, Prior, plan, spread
 
-MEMORY_GAPS = 256
-"""Idle times remembered per place."""
-DECAY_GAPS = 100.0
-"""An idle time that many idle times ago weighs 1/e."""
-_WEIGHTS = np.exp(np.arange(MEMORY_GAPS) / -DECAY_GAPS)
 PRIOR_WEIGHT = 0.2
 """The population prior weighs as much as this many fresh idle times."""
-MAX_PLACES = 24
-"""Requests beyond that many at once get an instance each, kept for no longer than they run."""
 SURE_SHARE = 0.005
 SURE_MS = 500.0
 """An instance is kept at least SURE_SHARE of the time whose cost equals a miss: not worth a plan."""
@@ -49,224 +38,7 @@ FILLED_BELOW = 2
 REPLAN_GAPS = 14
 REPLAN_SHARE = 0.1
 """A place is planned anew when its idle times are this share more than they were, or so many."""
-PERIODS_MS = (0.0, 60_000.0, 300_000.0)
-"""The clocks that idle times are told on: an age since the place was left (0), or the same counted
-from the last full minute, or five minutes before it. Where calls keep to a clock, their idle
-times vary with when the last call came, and their times on that clock do not."""
-BUSY_SMOOTHING = 0.02
-"""Weight of a new observation of how long a place is in use: many are needed, they vary widely."""
 CROWD_SMOOTHING = 0.05
-DEFAULT_PRICE = 0.04
-DEFAULT_START_MS = 1_500.0
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceHabits:
-    """What the trace says of one place of one app. Times in ms."""
-
-    gaps_ms: FloatArray
-    """Recent idle times, oldest first, at most MEMORY_GAPS."""
-    phases_ms: FloatArray
-    """When each began, modulo the longest of PERIODS_MS. Shape of `gaps_ms`."""
-    covered_ms: float
-    """Mean of min(time in use, start-up time): what a miss costs at this place."""
-    excess_ms: float
-    """Mean of max(time in use - start-up time, 0): what a start can save once a request waits."""
-
-    def beyond(self, sure_ms: float) -> tuple[list[float], list[float]]:
-        """The idle times longer than that, and when each began: on the clocks, and before time 0,
-        which tells them from what is seen at runtime."""
-        longer = self.gaps_ms > sure_ms
-        return self.gaps_ms[longer].tolist(), (self.phases_ms[longer] - PERIODS_MS[-1]).tolist()
-
-
-@dataclass(frozen=True, slots=True)
-class AppHabits:
-    """What the trace says of one app."""
-
-    start_ms: float
-    places: tuple[PlaceHabits, ...]
-
-
-def _default_prior() -> FloatArray:
-    return np.geomspace(1_000.0, 4_000_000.0, 25)
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What training learns: the population, each app seen, and the price for the best score."""
-
-    price_s_per_gb_s: float = DEFAULT_PRICE
-    prior_ms: FloatArray = field(default_factory=_default_prior)
-    """Idle times of the population, equally likely, each app counting the same. Shape (n,)."""
-    start_ms: float = DEFAULT_START_MS
-    """The population's median start-up time."""
-    apps: Mapping[str, AppHabits] = field(default_factory=dict)
-
-    def settings(self) -> dict[str, float]:
-        """The scalars, for a manifest."""
-        return {"price_s_per_gb_s": self.price_s_per_gb_s, "start_ms": self.start_ms}
-
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything else as flat arrays; places follow each other app by app."""
-        places = [place for app in self.apps.values() for place in app.places]
-        gaps = [place.gaps_ms for place in places]
-        return {
-            "prior_ms": self.prior_ms,
-            "app_keys": np.array(list(self.apps), dtype=np.str_),
-            "app_start_ms": np.array([app.start_ms for app in self.apps.values()], dtype=float),
-            "app_places": np.array([len(app.places) for app in self.apps.values()], dtype=np.int64),
-            "place_covered_ms": np.array([place.covered_ms for place in places], dtype=float),
-            "place_excess_ms": np.array([place.excess_ms for place in places], dtype=float),
-            "place_gaps": np.array([len(each) for each in gaps], dtype=np.int64),
-            "gaps_ms": np.concatenate([np.zeros(0), *gaps]),
-            "phases_ms": np.concatenate([np.zeros(0), *(place.phases_ms for place in places)]),
-        }
-
-    @classmethod
-    def from_parts(
-        cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]
-    ) -> Model:
-        """The inverse of `arrays` and `settings`. Raises KeyError or ValueError on other parts."""
-        gaps, phases = (
-            np.split(np.asarray(arrays[name], dtype=float), np.cumsum(arrays["place_gaps"])[:-1])
-            for name in ("gaps_ms", "phases_ms")
-        )
-        places = [
-            PlaceHabits(*row)
-            for row in zip(
-                gaps,
-                phases,
-                arrays["place_covered_ms"].tolist(),
-                arrays["place_excess_ms"].tolist(),
-                strict=False,
-            )
-        ]
-        apps = {}
-        position = 0
-        for key, start_ms, count in zip(
-            arrays["app_keys"].tolist(),
-            arrays["app_start_ms"].tolist(),
-            arrays["app_places"].tolist(),
-            strict=True,
-        ):
-            apps[str(key)] = AppHabits(start_ms, tuple(places[position : position + count]))
-            position += count
-        return cls(
-            float(settings["price_s_per_gb_s"]),
-            np.asarray(arrays["prior_ms"], dtype=float),
-            float(settings["start_ms"]),
-            apps,
-        )
-
-
-REGRET_SMOOTHING = 0.03
-
-
-class _Place:
-    """What is known of one place of an app, and the plans that follow from it."""
-
-    __slots__ = (
-        "clock",
-        "costs",
-        "covered_ms",
-        "excess_ms",
-        "gaps",
-        "left_ms",
-        "lefts",
-        "plans",
-        "replan_at",
-        "seen",
-        "taken_ms",
-        "turn",
-    )
-
-    def __init__(self) -> None:
-        self.left_ms = -1.0
-        """When it was last left; below 0 never."""
-        self.taken_ms = 0.0
-        self.gaps = array("d")
-        self.lefts = array("d")
-        """When each of the idle times began."""
-        self.seen = 0
-        """Idle times ever seen; they stand in `gaps` at `seen % MEMORY_GAPS`."""
-        self.covered_ms = -1.0
-        self.excess_ms = 0.0
-        self.plans: list[Plan] = []
-        self.costs = [0.0] * len(PERIODS_MS)
-        """What following each clock's plan would have cost an idle time, on average of late."""
-        self.clock = 0
-        """The clock of the lowest cost."""
-        self.replan_at = 0
-        self.turn = 0
-
-    def add_gap(self, left_ms: float, gap_ms: float) -> None:
-        if len(self.gaps) < MEMORY_GAPS:
-            self.gaps.append(gap_ms)
-            self.lefts.append(left_ms)
-        else:
-            self.gaps[self.seen % MEMORY_GAPS] = gap_ms
-            self.lefts[self.seen % MEMORY_GAPS] = left_ms
-        self.seen += 1
-
-    def judge(self, gap_ms: float, hold_cost: float, miss_cost: float, sure_ms: float) -> None:
-        """Charges each clock's plan with what it would have cost on the idle time just ended."""
-        for clock, followed in enumerate(self.plans):
-            period_ms = PERIODS_MS[clock]
-            past_ms = self.left_ms % period_ms if period_ms else 0.0
-            cost = followed.cost_of(gap_ms, past_ms, sure_ms, hold_cost, miss_cost)
-            self.costs[clock] += REGRET_SMOOTHING * (cost - self.costs[clock])
-        self.clock = min(range(len(self.costs)), key=self.costs.__getitem__)
-
-    def add_use(self, used_ms: float, start_ms: float) -> None:
-        excess_ms = max(used_ms - start_ms, 0.0)
-        if self.covered_ms < 0.0:
-            self.covered_ms = used_ms - excess_ms
-            self.excess_ms = excess_ms
-        else:
-            self.covered_ms += BUSY_SMOOTHING * (used_ms - excess_ms - self.covered_ms)
-            self.excess_ms += BUSY_SMOOTHING * (excess_ms - self.excess_ms)
-
-    def relearn(self, known: PlaceHabits | None, sure_ms: float, until_ms: float) -> None:
-        """Puts what another model says in the place of what the last one said; what was seen here
-        stays. `until_ms` is when that model's training ended: it knows what was seen before."""
-        order = [at % MEMORY_GAPS for at in range(self.seen - len(self.gaps), self.seen)]
-        seen = [at for at in order if self.lefts[at] > 0.0]
-        twice = sum(self.lefts[at] <= until_ms for at in seen)
-        gaps, lefts = array("d"), array("d")
-        if known is not None:
-            told, began = known.beyond(sure_ms)
-            still = max(len(told) - twice, 0)
-            gaps.extend(told[:still])
-            lefts.extend(began[:still])
-            if self.left_ms < 0.0:  # never in use here
-                self.covered_ms, self.excess_ms = known.covered_ms, known.excess_ms
-        gaps.extend(self.gaps[at] for at in seen)
-        lefts.extend(self.lefts[at] for at in seen)
-        self.gaps, self.lefts = gaps[-MEMORY_GAPS:], lefts[-MEMORY_GAPS:]
-        # Where the next one goes in a ring that begins with the oldest.
-        self.seen = len(self.gaps)
-        self.replan_at = 0  # the plans are followed until then, and planned one by one as ever
-
-    def seen_here(self) -> PlaceSeen:
-        """What was seen at runtime, without what a model said."""
-        order = (at % MEMORY_GAPS for at in range(self.seen - len(self.gaps), self.seen))
-        own = [at for at in order if self.lefts[at] > 0.0]
-        gaps, lefts = [self.gaps[at] for at in own], [self.lefts[at] for at in own]
-        return PlaceSeen(self.covered_ms, self.excess_ms, gaps, lefts)
-
-    def past_ms(self) -> float:
-        """How far the chosen clock had gone when the place was left."""
-        period_ms = PERIODS_MS[self.clock]
-        return self.left_ms % period_ms if period_ms else 0.0
-
-    def weighted_gaps(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Idle times, when each began, and their weights."""
-        count = len(self.gaps)
-        gaps = np.frombuffer(self.gaps, dtype=np.float64).copy()
-        lefts = np.frombuffer(self.lefts, dtype=np.float64).copy()
-        behind = (self.seen - 1 - np.arange(count)) % MEMORY_GAPS
-        return gaps, lefts, _WEIGHTS[behind]
 
 
 class _LearnedApp(AppPolicy):
@@ -285,7 +57,7 @@ class _LearnedApp(AppPolicy):
         self._policy = policy
         self._hold_cost = policy.price * memory_mb / 1024.0
         """Milliseconds of waiting that a millisecond of an instance is worth."""
-        self._places: list[_Place] = []
+        self._places: list[Place] = []
         self._wakes: dict[int, float] = {}
         self._crowd = 1.0
         """Requests that a start of the first place keeps waiting, by the share they wait of it."""
@@ -333,7 +105,7 @@ class _LearnedApp(AppPolicy):
                 place.covered_ms, place.excess_ms = seen.covered_ms, seen.excess_ms
 
     @property
-    def places(self) -> Sequence[_Place]:
+    def places(self) -> Sequence[Place]:
         """What is known of each place, the first first."""
         return self._places
 
@@ -417,10 +189,10 @@ class _LearnedApp(AppPolicy):
 
     # How
 
-    def _place(self, number: int) -> _Place:
+    def _place(self, number: int) -> Place:
         places = self._places
         while len(places) < number:
-            places.append(_Place())
+            places.append(Place())
         return places[number - 1]
 
     def _sure_ms(self, start_ms: float) -> float:
@@ -477,7 +249,7 @@ class _LearnedApp(AppPolicy):
                 self._wake_at(give_up_ms)
         return starts
 
-    def _miss_cost_ms(self, number: int, place: _Place, start_ms: float) -> float:
+    def _miss_cost_ms(self, number: int, place: Place, start_ms: float) -> float:
         if number == 1:
             return start_ms * (self._crowd + self._hold_cost)
         if place.covered_ms < 0.0:
@@ -504,7 +276,7 @@ class _LearnedApp(AppPolicy):
             place.replan_at = place.seen + max(wait_gaps, 1)
         return place.plans[place.clock]
 
-    def _plan_on(self, period_ms: float, number: int, place: _Place, start_ms: float) -> Plan:
+    def _plan_on(self, period_ms: float, number: int, place: Place, start_ms: float) -> Plan:
         ages = weights = reaches = NOTHING
         if place.gaps:
             gaps, lefts, weight = place.weighted_gaps()

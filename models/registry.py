@@ -7,9 +7,10 @@ from math import isfinite
 
 from models.fixed import Fixed, Reference
 from models.greedy_dual import GreedyDual
+from models.habits import Model
 from models.hybrid_histogram import HybridHistogram
 from models.knative import Knative
-from models.learned import Learned, Model
+from models.learned import Learned
 from models.policy import Policy
 
 KNOWN = (

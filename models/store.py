@@ -28,8 +28,9 @@ from typing import Any
 import fsspec  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
+from data.files import PARTIAL, sync, whole
 from models.artifact import MANIFEST, ArtifactError, read_artifact, read_manifest, write_artifact
-from models.learned import Model
+from models.habits import Model
 from models.validity import check_model
 
 POINTER = "current.json"
@@ -270,7 +271,8 @@ class Store:
             if self.folder is None:
                 self._fs.pipe_file(f"{self._root}/{POINTER}", content)
             else:
-                _replace(self.folder / POINTER, content)
+                with whole(self.folder / POINTER, durable=True) as file:
+                    file.write_bytes(content)
         except Exception as error:
             raise StoreError(f"{self.location}: cannot be written ({_line(error)})") from None
         return Pointer(version, sha256, promoted, tuple(history))
@@ -294,7 +296,7 @@ class Store:
             except OSError:
                 if not target.exists():  # else somebody added the same
                     raise
-            _sync(target.parent)
+            sync(target.parent)
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
@@ -302,7 +304,10 @@ class Store:
         """Takes away what others that were killed left unfinished."""
         if self.folder is None:
             return
-        left = [*(self.folder / VERSIONS).glob(".new-*"), *self.folder.glob(".current-*")]
+        left = [
+            *(self.folder / VERSIONS).glob(".new-*"),
+            *self.folder.glob(f".{POINTER}.*{PARTIAL}"),
+        ]
         for path in left:
             if time.time() - path.stat().st_mtime > STALE_S:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -330,30 +335,6 @@ class Store:
             except Exception as error:
                 raise StoreError(f"{self.location}: cannot be read ({_line(error)})") from None
             yield folder
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Puts `content` in the place of `path`, at once and durably."""
-    file, name = tempfile.mkstemp(prefix=".current-", dir=path.parent)
-    try:
-        with os.fdopen(file, "wb") as new:
-            new.write(content)
-            new.flush()
-            os.fchmod(new.fileno(), 0o644)
-            os.fsync(new.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _line(error: BaseException) -> str:

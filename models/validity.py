@@ -7,7 +7,7 @@ from math import isfinite
 import numpy as np
 
 from models.artifact import ArtifactError
-from models.learned import MAX_PLACES, MEMORY_GAPS, Model
+from models.habits import MAX_PLACES, MEMORY_GAPS, Model
 from models.window import FloatArray
 
 MAX_PRICE = 1e6

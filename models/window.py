@@ -32,9 +32,10 @@ drifts with its length; the time on a clock does not."""
 LONE_SHARE = 0.3
 """The stretch of a single sample, as a share of itself: one gap says little about the next."""
 NOTHING = np.zeros(0)
-_OFFSETS = np.linspace(-1.0, 1.0, 5)
-_STEPS_PER_E = 12.0
-"""Decisions are taken at ages at most this many to a factor of e apart, and at every hole."""
+_OFFSETS = np.linspace(-1.0, 1.0, 5)[:, None]
+_STEP_BITS = 49
+"""Decisions are taken at ages of which the first three bits after the leading one differ, eight to
+a factor of two, and at every hole: what is left of a float64 shifted by so many bits."""
 
 
 class Plan:
@@ -129,9 +130,11 @@ def spread(
         np.maximum(reach, _stretch(ages, neighbours), out=reach)
     else:
         np.maximum(reach, LONE_SHARE * ages, out=reach)
-    points = (ages[:, None] + reach[:, None] * _OFFSETS).ravel()
+    # One point of each sample after the other: five runs in order, which sort faster.
+    points = (ages + reach * _OFFSETS).ravel()
     each = len(_OFFSETS)
-    return points, np.repeat(weights[order] / each, each), np.repeat(reach / (each - 1), each)
+    weight, reach = weights[order] / each, reach / (each - 1)
+    return points, np.concatenate((weight,) * each), np.concatenate((reach,) * each)
 
 
 def _stretch(ages: FloatArray, others: int) -> FloatArray:
@@ -167,7 +170,7 @@ def plan(
     """
     # The prior's points make steps; its weight lies between them.
     age = np.concatenate((ages_ms, prior.to_ms))
-    order = age.argsort(kind="stable")  # nearly in order: faster
+    order = age.argsort(kind="stable")  # runs in order: faster
     age = np.maximum(age[order], 0.0)
     weight = np.concatenate((weights, prior.nothing))[order]
     reach = np.concatenate((reaches_ms, prior.nothing))[order]
@@ -175,7 +178,7 @@ def plan(
     # where age grows by a factor.
     from_ms = np.minimum.accumulate((age - reach)[::-1])[::-1]
     to_ms = np.maximum.accumulate(age + reach)
-    grid = (np.log(age + 1.0) * _STEPS_PER_E).astype(np.int64)
+    grid = (age + 1.0).view(np.int64) >> _STEP_BITS
     opens = np.empty(len(age), dtype=np.bool_)
     opens[0] = True
     opens[1:] = (from_ms[1:] - to_ms[:-1] > start_ms) | (grid[1:] != grid[:-1])

@@ -25,6 +25,7 @@ from typing import Any
 
 import polars as pl
 
+from data.files import PARTIAL
 from data.recording import (
     COLUMNS,
     JOURNAL,
@@ -265,7 +266,7 @@ class Recorder(Observer):
     def _fold_what_was_left(self) -> None:
         """Journals whose process is gone become segments."""
         try:
-            for partial in self.folder.glob(f".*{SEGMENT}.partial"):
+            for partial in self.folder.glob(f".*{SEGMENT}.*{PARTIAL}"):
                 if time.time() - partial.stat().st_mtime > 3_600.0:
                     partial.unlink(missing_ok=True)
             for journal in sorted(self.folder.glob(f"*{JOURNAL}")):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.artifact import ArtifactError, read_artifact, read_manifest
-from models.learned import Learned, Model
+from models.habits import Model
+from models.learned import Learned
 from models.policy import Policy
 from models.registry import make_policy
 from models.store import Store

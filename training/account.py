@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.trace import Trace
-from models.learned import MAX_PLACES, PERIODS_MS
+from models.habits import MAX_PLACES, PERIODS_MS
 from models.window import DRIFT_SHARE, Prior, plan, spread
 from simulator.figures import charged_gaps_ms, memory_gb
 from simulator.replay import Replay

@@ -13,7 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from data.trace import Trace
-from models.learned import DECAY_GAPS, MEMORY_GAPS, PRIOR_WEIGHT, Model
+from models.habits import MEMORY_GAPS, Model
+from models.learned import PRIOR_WEIGHT
+from models.place import recency_weights
+from models.window import Prior
 
 FloatArray = npt.NDArray[np.float64]
 HORIZONS_S = (5.0, 15.0, 60.0, 300.0, 1_800.0)
@@ -41,6 +44,7 @@ class Calibration:
 
 def calibration(trace: Trace, split_ms: float, model: Model) -> Calibration:
     """Of the first places of all apps, forecasts made from the split on."""
+    prior = Prior(model.prior_ms, PRIOR_WEIGHT)
     chances, happened = [np.zeros(0)], [np.zeros(0)]
     for index in range(len(trace.apps)):
         own = trace.app == index
@@ -50,10 +54,12 @@ def calibration(trace: Trace, split_ms: float, model: Model) -> Calibration:
             judged = judged[np.linspace(0, len(judged) - 1, PER_APP).round().astype(np.int64)]
         for row in judged.tolist():
             past = gap_ms[max(0, row - MEMORY_GAPS) : row]
-            weight = np.exp(-np.arange(len(past))[::-1] / DECAY_GAPS)
+            weight = recency_weights(len(past))
             for within_ms in np.array(HORIZONS_S) * 1_000.0:
-                prior = PRIOR_WEIGHT * float((model.prior_ms <= within_ms).mean())
-                chance = (weight[past <= within_ms].sum() + prior) / (weight.sum() + PRIOR_WEIGHT)
+                believed = float(prior.weight_before(np.array([within_ms]))[0])
+                chance = (weight[past <= within_ms].sum() + believed) / (
+                    weight.sum() + PRIOR_WEIGHT
+                )
                 chances.append(np.array([chance]))
                 happened.append(np.array([float(gap_ms[row] <= within_ms)]))
     chance, came = np.concatenate(chances), np.concatenate(happened)

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data.trace import Trace, TraceError
-from models.learned import Learned, Model
+from models.habits import Model
+from models.learned import Learned
 from models.policy import Policy
 from models.registry import PolicyError, make_policy
 from service.scheduler import Scheduler

@@ -13,16 +13,8 @@ import joblib
 import numpy as np
 
 from data.trace import App, IntArray, Trace
-from models.learned import (
-    MAX_PLACES,
-    MEMORY_GAPS,
-    PERIODS_MS,
-    SURE_MS,
-    AppHabits,
-    Learned,
-    Model,
-    PlaceHabits,
-)
+from models.habits import MAX_PLACES, MEMORY_GAPS, PERIODS_MS, AppHabits, Model, PlaceHabits
+from models.learned import SURE_MS, Learned
 from models.window import FloatArray
 from simulator.figures import figures
 from simulator.replay import replay

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
+from data.files import whole
 from training.evaluate import Measured, Window
 
 
@@ -44,11 +44,8 @@ def write_outcomes(path: Path, part: Window, measured: Sequence[Measured]) -> No
         "cold": pl.Boolean,
     }
     table = pl.concat(frames) if frames else pl.DataFrame(schema=schema)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        table.write_parquet(temporary)
-        temporary.replace(path)
+        with whole(path) as file:
+            table.write_parquet(file)
     except OSError as error:
         raise OutcomesError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

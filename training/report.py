@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +12,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from models.learned import Model
+from data.files import whole
+from models.habits import Model
 from simulator.figures import price_s_per_gb_s
 from training import plots
 from training.account import account, clairvoyant_cost, hindsight_cost
@@ -65,14 +65,11 @@ def write_report(
     the evaluation kept the replays.
     """
     page = render(part, measured, create_ms=create_ms, model=model)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
+        with whole(path) as file:
+            file.write_text(page, encoding="utf-8")
     except OSError as error:
         raise ReportError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def render(

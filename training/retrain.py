@@ -33,10 +33,11 @@ from typing import Any
 import joblib
 import numpy as np
 
+from data.files import whole
 from data.recording import JOURNAL, SEGMENT
 from data.trace import Trace
 from models.artifact import ArtifactError, read_artifact, write_artifact
-from models.learned import Model
+from models.habits import Model
 from models.store import Store, StoreError
 from simulator.figures import Figures, price_s_per_gb_s
 from training.drift import Drift, drift
@@ -108,8 +109,8 @@ def split(log: Trace, options: Options) -> Parts:
             f"{log.name}: nothing older than {SETTLE_MS / 1000.0:g} s is recorded: record for longer"
         )
     last_ms = float(log.arrival_ms[-1])
-    whole = log.between(last_ms - options.window_ms, inf)
-    span_ms = last_ms - float(whole.arrival_ms[0])
+    recent = log.between(last_ms - options.window_ms, inf)
+    span_ms = last_ms - float(recent.arrival_ms[0])
     holdout_ms = options.holdout_ms
     if holdout_ms is None:
         holdout_ms = min(span_ms / 5.0, DAY_MS)
@@ -119,15 +120,15 @@ def split(log: Trace, options: Options) -> Parts:
             f" it must be {MIN_HOLDOUT_S / 60:g} minutes at least and half of it at most"
         )
     cut_ms = last_ms - holdout_ms
-    training = whole.between(-inf, cut_ms)
-    judged = whole.between(cut_ms - holdout_ms, inf)
-    held_out = len(whole) - len(training)
+    training = recent.between(-inf, cut_ms)
+    judged = recent.between(cut_ms - holdout_ms, inf)
+    held_out = len(recent) - len(training)
     if min(len(training), held_out) < MIN_REQUESTS:
         raise RetrainError(
             f"{log.name}: {len(training):,} requests to train on and {held_out:,} to judge by:"
             f" {MIN_REQUESTS:,} of each are needed; record for longer"
         )
-    return Parts(whole, training, Window(judged, cut_ms, cut_ms))
+    return Parts(recent, training, Window(judged, cut_ms, cut_ms))
 
 
 def check_recording(log: Trace, path: Path) -> None:
@@ -160,7 +161,8 @@ def settled(log: Trace, work: Path, options: Options, champion: str | None) -> T
     except (OSError, ValueError, KeyError, TypeError):
         pass
     until_ms = float(log.arrival_ms[-1]) - SETTLE_MS
-    _write(path, json.dumps({"until_ms": until_ms, "about": about}))
+    with whole(path) as file:
+        file.write_text(json.dumps({"until_ms": until_ms, "about": about}))
     return log.between(-inf, until_ms)
 
 
@@ -341,7 +343,8 @@ class _Steps:
             known: dict[str, Any] = json.loads(path.read_bytes())
         except (OSError, ValueError):
             known = make()
-            _write(path, json.dumps(known))
+            with whole(path) as file:
+                file.write_text(json.dumps(known))
         return known
 
     def text(self, name: str, make: Callable[[], str]) -> str:
@@ -350,12 +353,6 @@ class _Steps:
     def done(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         (self._work / "job.json").unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.rename(path)
 
 
 @contextmanager

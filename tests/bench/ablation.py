@@ -20,9 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 import models.learned as learned
+import models.place as place
 from data.read import read_trace
 from data.trace import Trace
-from models.learned import Learned, Model
+from models.habits import MAX_PLACES, MEMORY_GAPS, Model
+from models.learned import Learned
 from models.window import Plan
 from simulator.figures import Figures, figures
 from simulator.replay import CREATE_MS, replay
@@ -43,18 +45,21 @@ def variants() -> list[Variant]:
     return [
         Variant("as it is"),
         Variant("nothing started ahead", ((Plan, "prewarm_ms", lambda self, age_ms: inf),)),
-        Variant("no clocks: only the time since the last use", ((learned, "PERIODS_MS", (0.0,)),)),
+        Variant(
+            "no clocks: only the time since the last use",
+            ((learned, "PERIODS_MS", (0.0,)), (place, "PERIODS_MS", (0.0,))),
+        ),
         Variant("a start for every request that waits", ((learned, "WORTH_GAPS", 1e9),)),
         Variant("a start only for what it saves the request", ((learned, "WORTH_GAPS", 0.0),)),
         Variant("a miss keeps only its own request waiting", ((learned, "CROWD_SMOOTHING", 0.0),)),
         Variant(
             "a place started ahead over any number of empty ones",
-            ((learned, "FILLED_BELOW", learned.MAX_PLACES),),
+            ((learned, "FILLED_BELOW", MAX_PLACES),),
         ),
         Variant("no population behind thin data", ((learned, "PRIOR_WEIGHT", 1e-6),)),
         Variant(
             "old idle times weigh as much as new ones",
-            ((learned, "_WEIGHTS", np.ones(learned.MEMORY_GAPS)),),
+            ((place, "_WEIGHTS", np.ones(2 * MEMORY_GAPS)),),
         ),
         Variant("nothing known of any app before it is seen", (), knows_apps=False),
     ]

@@ -11,7 +11,8 @@ import numpy as np
 from data.read import read_trace
 from data.trace import Trace
 from models.fixed import Fixed
-from models.learned import Learned, Model
+from models.habits import Model
+from models.learned import Learned
 from models.policy import Policy
 from service.scheduler import Scheduler
 from simulator.figures import figures

@@ -9,7 +9,7 @@ import numpy as np
 from data.generate import generate
 from data.read import read_trace
 from data.trace import Trace
-from models.learned import Model
+from models.habits import Model
 from simulator.replay import CREATE_MS
 from tests.bench.table import TRACE, Row, show, step
 from training.evaluate import Measured, Window, evaluate, find, train, window

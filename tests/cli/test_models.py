@@ -14,7 +14,7 @@ import pytest
 from cli.main import main
 from data.generate import generate
 from models.artifact import write_artifact
-from models.learned import Model
+from models.habits import Model
 from models.store import Store
 from tests.training.test_retrain import flip, record
 from training.retrain import job

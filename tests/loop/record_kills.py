@@ -12,6 +12,7 @@ import random
 import tempfile
 from pathlib import Path
 
+from data.files import PARTIAL
 from data.read import read_trace
 from data.recording import JOURNAL, SEGMENT, read_recording
 from data.seal import is_whole
@@ -35,7 +36,7 @@ def run(kills: int, folder: Path, seed: int = 5) -> list[Row]:
         pairs, killed_s = kill_at(folder, first, chance.uniform(0.0, 2.5))
         told += [(number, at_s, killed_s) for number, at_s in pairs]
         first = pairs[-1][0] + 1_000
-        unfinished += any(folder.glob(f".*{SEGMENT}.partial"))
+        unfinished += any(folder.glob(f".*{SEGMENT}.*{PARTIAL}"))
         for file in folder.glob(f"*{SEGMENT}"):
             if file.name not in checked:
                 checked.add(file.name)

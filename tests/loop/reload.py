@@ -25,7 +25,7 @@ import psutil
 import uvloop
 
 from models.artifact import write_artifact
-from models.learned import AppHabits, Model, PlaceHabits
+from models.habits import AppHabits, Model, PlaceHabits
 from models.store import Store
 from service.follow import Follower
 from service.proto import scaler_pb2 as pb

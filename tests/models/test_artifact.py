@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.artifact import ArtifactError, read_artifact, read_manifest, write_artifact
-from models.learned import Model
+from models.habits import Model
 from tests.traces import trace_of
 from training.fit import fit
 

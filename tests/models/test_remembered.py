@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.learned import AppHabits, Learned, Model, PlaceHabits
+from models.habits import AppHabits, Model, PlaceHabits
+from models.learned import Learned
 from models.policy import Pool
 from models.remembered import MOST_GAPS, PlaceSeen, pack, unpack
 

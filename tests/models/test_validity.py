@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.artifact import ArtifactError, write_artifact
-from models.learned import MAX_PLACES, MEMORY_GAPS, AppHabits, Model, PlaceHabits
+from models.habits import MAX_PLACES, MEMORY_GAPS, AppHabits, Model, PlaceHabits
 from models.store import Store
 from models.validity import check_model
 

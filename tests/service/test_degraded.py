@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from data.read import write_trace
 from models.artifact import ArtifactError, write_artifact
-from models.learned import Learned, Model
+from models.habits import Model
+from models.learned import Learned
 from models.registry import PolicyError
 from service.serving_policy import BUILT_IN, choose_policy
 from tests.service.running import get, scaler

@@ -10,7 +10,8 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from models.learned import PERIODS_MS, AppHabits, Learned, Model, PlaceHabits
+from models.habits import PERIODS_MS, AppHabits, Model, PlaceHabits
+from models.learned import Learned
 from models.policy import Pool
 from models.store import Store
 from service.follow import Follower

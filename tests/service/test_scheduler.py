@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from data.generate import generate
-from models.learned import Learned, Model
+from models.habits import Model
+from models.learned import Learned
 from models.policy import Policy, State
 from models.registry import make_policy
 from service.limits import UNLIMITED, Limits

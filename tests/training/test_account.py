@@ -8,7 +8,8 @@ import pytest
 from data.generate import generate
 from data.trace import Trace
 from models.fixed import Fixed
-from models.learned import Learned, Model
+from models.habits import Model
+from models.learned import Learned
 from models.policy import Policy
 from simulator.figures import figures
 from simulator.replay import replay

@@ -14,7 +14,7 @@ import pytest
 from data.generate import generate
 from data.recording import COLUMNS, read_recording, write_segment
 from data.trace import Trace
-from models.learned import Model
+from models.habits import Model
 from models.store import Store
 from training import fit as fitting
 from training import retrain as retraining
