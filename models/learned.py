@@ -32,7 +32,7 @@ SURE_SHARE = 0.005
 SURE_MS = 500.0
 """An instance is kept at least SURE_SHARE of the time whose cost equals a miss: not worth a plan."""
 WORTH_GAPS = 2.0
-"""An instance started for a request that waits counts as there for that many idle times to come."""
+"""An instance started out of turn counts as there for that many idle times to come."""
 FILLED_BELOW = 2
 """A place is started ahead where at most this many instances make it up, its own among them."""
 REPLAN_GAPS = 14
@@ -165,10 +165,9 @@ class _LearnedApp(AppPolicy):
         if level > MAX_PLACES:
             return now_ms
         until_ms = self._keep(now_ms, pool, level)
-        last = pool.busy + len(pool.idle)
+        last = pool.busy + len(pool.idle) + pool.starting
         if until_ms <= now_ms and level < last <= MAX_PLACES:
-            # Those above move down a place: it is the last one that nobody will be asked about.
-            self._start_again(now_ms, pool, last)
+            self._move_down(now_ms, pool, level, last)
         return until_ms
 
     def wake(self, now_ms: float, pool: Pool) -> int:
@@ -205,16 +204,37 @@ class _LearnedApp(AppPolicy):
 
     def _keep(self, now_ms: float, pool: Pool, number: int) -> float:
         """Until when to keep an instance of a place; if no longer, when to start it again is set."""
-        place = self._place(number)
-        # Shorter idle times are not even recorded: to let go sooner is never right.
-        age_ms = max(now_ms - place.left_ms, self._sure_ms(pool.start_ms))
-        past_ms = place.past_ms()
-        until_ms = place.left_ms - past_ms
-        until_ms += self._plan(number, pool).hold_until_ms(age_ms + past_ms)
+        until_ms = self._held_until(now_ms, pool, number)
         if until_ms > now_ms + 1.0:
             return until_ms
         self._start_again(now_ms, pool, number)
         return now_ms
+
+    def _held_until(self, now_ms: float, pool: Pool, number: int) -> float:
+        """Until when a place's plan keeps an instance that is there; `now_ms` if it does not."""
+        place = self._place(number)
+        past_ms = place.past_ms()
+        # Shorter idle times are not even recorded: to let go sooner is never right.
+        age_ms = max(now_ms - place.left_ms, self._sure_ms(pool.start_ms))
+        todo = self._plan(number, pool)
+        return place.left_ms - past_ms + todo.hold_until_ms(age_ms + past_ms)
+
+    def _move_down(self, now_ms: float, pool: Pool, level: int, last: int) -> None:
+        """A place is let go and the instances of those above move down one: it is the last that has
+        none now, and that nobody will be asked about.
+
+        If the last is still held when the one let go is to be there again, and is worth a start,
+        then both are; else the last is started for by its own plan.
+        """
+        back_ms = self._wakes.get(level, inf)
+        worth_ms = WORTH_GAPS * self._plan(last, pool).worth_ms
+        if (
+            back_ms < self._held_until(now_ms, pool, last)
+            and worth_ms > self._hold_cost * pool.start_ms
+        ):
+            self._wakes[last] = back_ms
+        else:
+            self._start_again(now_ms, pool, last)
 
     def _start_again(self, now_ms: float, pool: Pool, number: int) -> None:
         """Sets when to start an instance for a place that is let go, now or at its next hold's end."""

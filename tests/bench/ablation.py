@@ -25,6 +25,7 @@ from data.read import read_trace
 from data.trace import Trace
 from models.habits import MAX_PLACES, MEMORY_GAPS, Model
 from models.learned import Learned
+from models.policy import Pool
 from models.window import Plan
 from simulator.figures import Figures, figures
 from simulator.replay import CREATE_MS, replay
@@ -41,6 +42,10 @@ class Variant:
     knows_apps: bool = True
 
 
+def _start_by_its_own_plan(self: Any, now_ms: float, pool: Pool, level: int, last: int) -> None:
+    self._start_again(now_ms, pool, last)
+
+
 def variants() -> list[Variant]:
     return [
         Variant("as it is"),
@@ -55,6 +60,10 @@ def variants() -> list[Variant]:
         Variant(
             "a place started ahead over any number of empty ones",
             ((learned, "FILLED_BELOW", MAX_PLACES),),
+        ),
+        Variant(
+            "a place let go takes the instance of the one above",
+            ((learned._LearnedApp, "_move_down", _start_by_its_own_plan),),
         ),
         Variant("no population behind thin data", ((learned, "PRIOR_WEIGHT", 1e-6),)),
         Variant(

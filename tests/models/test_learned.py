@@ -1,0 +1,35 @@
+"""What the learned policy does with an app whose habits are plain."""
+
+from __future__ import annotations
+
+from random import Random
+
+from data.trace import Trace
+from models.habits import Model
+from models.learned import Learned
+from simulator.replay import replay
+from tests.traces import trace_of
+
+MINUTE_MS = 60_000
+
+
+def two_timers(days: int) -> Trace:
+    """Every ten minutes a call of 80 s, and after some of them, hours apart, another a minute
+    later; starts of 19 s. The second instance is needed rarely, and dear to miss."""
+    often = range(days * 144)
+    chance, number = Random(1), 0
+    rarely = []
+    while (number := number + chance.choice((5, 7, 9, 14))) < len(often):
+        rarely.append(number)
+    calls = [(each * 10 * MINUTE_MS, 0, 80_000) for each in often]
+    calls += [((each * 10 + 1) * MINUTE_MS, 0, MINUTE_MS) for each in rarely]
+    return trace_of(calls, memory_mb=(192,), init_ms=18_700)
+
+
+def test_a_place_let_go_does_not_take_the_instance_of_the_one_above() -> None:
+    """Between two calls of the first timer its instance is let go, and the one held for the second
+    timer is then the only one: when the first timer is due there must be two again."""
+    trace = two_timers(days=2)
+    wait_ms = replay(trace, Learned(Model(), price=0.0012), create_ms=300.0).wait_ms
+    second_day = trace.arrival_ms >= 24 * 60 * MINUTE_MS
+    assert (wait_ms[second_day] > 0.0).sum() <= 1
