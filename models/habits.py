@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from models.window import FloatArray
 
-MEMORY_GAPS = 256
+MEMORY_GAPS = 160
 """Idle times remembered per place."""
 MAX_PLACES = 24
 """Requests beyond that many at once get an instance each, kept for no longer than they run."""

@@ -7,10 +7,12 @@ from math import isfinite
 import numpy as np
 
 from models.artifact import ArtifactError
-from models.habits import MAX_PLACES, MEMORY_GAPS, Model
+from models.habits import MAX_PLACES, Model
 from models.window import FloatArray
 
 MAX_PRICE = 1e6
+MOST_GAPS = 1_024
+"""Idle times of a place: more than training ever kept; the latest are taken."""
 
 
 def check_model(model: Model) -> None:
@@ -34,7 +36,7 @@ def _are_fine(model: Model) -> bool:
     except (TypeError, ValueError):  # more dimensions than one, or numbers that are none
         return False
     times = ("app_start_ms", "place_covered_ms", "place_excess_ms", "gaps_ms", "phases_ms")
-    most = (("app_places", MAX_PLACES), ("place_gaps", MEMORY_GAPS))
+    most = (("app_places", MAX_PLACES), ("place_gaps", MOST_GAPS))
     return (
         all(_are_times(arrays[name]) for name in times)
         and all(bool((arrays[name] <= limit).all()) for name, limit in most)

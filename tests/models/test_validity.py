@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from models.artifact import ArtifactError, write_artifact
-from models.habits import MAX_PLACES, MEMORY_GAPS, AppHabits, Model, PlaceHabits
+from models.habits import MAX_PLACES, AppHabits, Model, PlaceHabits
 from models.store import Store
-from models.validity import check_model
+from models.validity import MOST_GAPS, check_model
 
 
 def place(
@@ -38,7 +38,7 @@ BAD: dict[str, Callable[[], Model]] = {
     "an app's start": lambda: one(place(), start_ms=NAN),
     "too many places": lambda: one(*[place()] * (MAX_PLACES + 1)),
     "too many idle times": lambda: one(
-        place(np.ones(MEMORY_GAPS + 1), np.ones(MEMORY_GAPS + 1)), place()
+        place(np.ones(MOST_GAPS + 1), np.ones(MOST_GAPS + 1)), place()
     ),
     "an idle time below 0": lambda: one(place((1.0, -1.0))),
     "an idle time that is none": lambda: one(place((1.0, NAN))),
@@ -61,7 +61,7 @@ def test_what_is_fine_is_not() -> None:
     check_model(Model())
     check_model(one())
     check_model(one(place(np.zeros(0), np.zeros(0)), place()))
-    full = place(np.ones(MEMORY_GAPS), np.ones(MEMORY_GAPS))
+    full = place(np.ones(MOST_GAPS), np.ones(MOST_GAPS))
     check_model(one(*[full] * MAX_PLACES))
 
 

@@ -10,7 +10,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from models.habits import PERIODS_MS, AppHabits, Model, PlaceHabits
+from models.habits import MEMORY_GAPS, PERIODS_MS, AppHabits, Model, PlaceHabits
 from models.learned import Learned
 from models.policy import Pool
 from models.store import Store
@@ -182,7 +182,7 @@ def test_a_full_memory_keeps_the_newest(tmp_path: Path) -> None:
     pool = scheduler.pools["nodes"]
     Learned(model(0.04, [9_000.0] * 30)).adopt(pool, 0.0)
     gaps, lefts = place_of(pool)
-    assert gaps == [59_990.0] * 256
+    assert gaps == [59_990.0] * MEMORY_GAPS
     assert lefts == sorted(lefts)
     use(scheduler, done_ms + 123_000.0, 1, 0.0)
-    assert place_of(pool)[0] == [59_990.0] * 255 + [123_000.0]
+    assert place_of(pool)[0] == [59_990.0] * (MEMORY_GAPS - 1) + [123_000.0]
