@@ -134,7 +134,7 @@ def place_of(pool: Pool) -> tuple[list[float], list[float]]:
     """Idle times and beginnings of an app's first place, oldest first."""
     place = pool.policy._places[0]  # type: ignore[attr-defined]
     size = len(place.gaps)
-    order = [at % 256 for at in range(place.seen - size, place.seen)]
+    order = [at % MEMORY_GAPS for at in range(place.seen - size, place.seen)]
     return [place.gaps[at] for at in order], [place.lefts[at] for at in order]
 
 
