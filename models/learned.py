@@ -35,7 +35,7 @@ WORTH_GAPS = 2.0
 """An instance started out of turn counts as there for that many idle times to come."""
 FILLED_BELOW = 2
 """A place is started ahead where at most this many instances make it up, its own among them."""
-REPLAN_GAPS = 14
+REPLAN_GAPS = 50
 REPLAN_SHARE = 0.1
 """A place is planned anew when its idle times are this share more than they were, or so many."""
 CROWD_SMOOTHING = 0.05
