@@ -39,7 +39,7 @@ REMEMBERED_INSTANCES = 10_000
 """How many instances that are gone stay known, so that a second Idle for one is told apart from
 an Idle for one that never was."""
 LAST_DESTROY_S = 2.0
-"""For so long each slot still there at the end of a drain is tried to be given back, and all that
+"""For so long the slots still in use at the end of a drain are tried to be given back, and all that
 CreateSlots without an answer may have made."""
 START_ATTEMPTS = 5
 """CreateSlots and Inits for one request, at most."""
@@ -245,18 +245,22 @@ class Driver:
         deadline = time.monotonic() + grace_s
         while self.scheduler.instances and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        for instance in list(self.scheduler.instances.values()):
-            slot = self.slots.by_instance.get(instance.id)
-            if slot is not None and instance.state is not State.DESTROYING:
-                try:
-                    async with asyncio.timeout(LAST_DESTROY_S):
-                        await self.slots.destroy(instance.id, "shutting down")
-                except TimeoutError:
-                    log.error("slot=%s not given back", slot.id)
+        in_use = [
+            asyncio.ensure_future(self.slots.destroy(instance.id, "shutting down"))
+            for instance in self.scheduler.instances.values()
+            if instance.state is not State.DESTROYING and instance.id in self.slots.by_instance
+        ]
+        if in_use:
+            _, late = await asyncio.wait(in_use, timeout=LAST_DESTROY_S)
+            for task in late:
+                task.cancel()
         settled = min(grace_s, LAST_DESTROY_S) + time.monotonic()
         while self.slots.doubts and time.monotonic() < settled:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         self.slots.close()
+        if left := self.slots.by_instance:
+            whose = "the next run takes them up" if self._ledger else "without a ledger nobody will"
+            log.error("%d slots not given back: %s", len(left), whose)
         if self._learning is not None:
             await self._learning.save()
         if self._sweeper is not None:

@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 
 from models.fixed import Fixed
+from service import driver as drivers
 from service import slots
 from service.breaker import THRESHOLD, BreakerState
 from service.driver import Driver, Refused
@@ -252,6 +253,29 @@ def test_an_answer_that_is_none(reply: pb.CreateSlotReply, says: str) -> None:
         await server.stop(None)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_drain_gives_back_what_is_still_in_use_all_at_once(
+    answers: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(drivers, "LAST_DESTROY_S", 2.0 if answers else 0.1)
+
+    async def run() -> None:
+        platform = Unsteady()
+        driver = Driver(Scheduler(Fixed(60.0)), platform)
+        for number in range(5):
+            await driver.assign(f"r{number}", META)
+        platform.hold("destroy")
+        draining = asyncio.create_task(driver.drain(0.0))
+        await until(lambda: platform.held == 5)
+        if answers:
+            platform.let_go()
+        await draining
+        assert len(platform.live) == (0 if answers else 5)
+
+    asyncio.run(run())
+    assert ("5 slots not given back" in caplog.text) != answers
 
 
 @pytest.mark.parametrize("after", [False, True])
