@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import Enum
 from types import MappingProxyType
 
-PARTS = ("model", "platform", "recording")
+PARTS = ("model", "platform", "ledger", "recording")
 """What can have a problem while requests are served all the same."""
 
 

@@ -18,6 +18,7 @@ import mmap
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -86,6 +87,9 @@ class Ledger:
         Raises LedgerError.
         """
         self.path = path
+        self.on_problem: Callable[[str | None], None] = lambda _: None
+        """Is told on the ledger's thread when writing begins to fail, and why, and when it is well
+        again."""
         self._queue: SimpleQueue[tuple[str, tuple[object, ...], asyncio.Future[None] | None]] = (
             SimpleQueue()
         )
@@ -119,7 +123,7 @@ class Ledger:
         self, request_id: str, instance_id: str, key: str, runtime: str, timeout_s: int, memory: int
     ) -> None:
         """CreateSlot is about to be sent. Returns when that is on disk; raises LedgerError."""
-        place = self._places.get(request_id)
+        known = place = self._places.get(request_id)
         if place is None:
             place = self._free.pop() if self._free else self._next
             if place >= CAPACITY:
@@ -128,10 +132,16 @@ class Ledger:
             self._places[request_id] = place
         self._marks[place] = STARTING
         self._instances[instance_id] = place
-        await self._durable(
-            "INSERT OR REPLACE INTO slots VALUES (?, ?, ?, NULL, ?, ?, ?, ?)",
-            (place, request_id, instance_id, key, runtime, timeout_s, str(memory)),
-        )
+        try:
+            await self._durable(
+                "INSERT OR REPLACE INTO slots VALUES (?, ?, ?, NULL, ?, ?, ?, ?)",
+                (place, request_id, instance_id, key, runtime, timeout_s, str(memory)),
+            )
+        except LedgerError:
+            if known is None:  # never sent: there is no such slot, and no row
+                del self._places[request_id]
+                self._free.append(place)
+            raise
 
     async def created(self, request_id: str, slot_id: str) -> None:
         """CreateSlot answered. Returns when that is on disk; raises LedgerError."""
@@ -250,7 +260,7 @@ class Ledger:
     def _write(self) -> None:
         """The thread: all that waits, in one transaction, over and over."""
         database, queue = self._database, self._queue
-        ended = False
+        ended = failing = False
         while not ended:
             batch = [queue.get()]
             while not queue.empty():
@@ -262,10 +272,13 @@ class Ledger:
                 for statement, values, _ in batch:
                     database.execute(statement, values)
                 database.execute("COMMIT")
-            except sqlite3.Error as failure:
+            except (sqlite3.Error, ValueError, OverflowError) as failure:
                 if database.in_transaction:
                     database.execute("ROLLBACK")
                 error = LedgerError(f"{self.path}: cannot be written: {failure}")
+            if failing != (error is not None):
+                failing = error is not None
+                self.on_problem(None if error is None else str(error))
             futures = [future for _, _, future in batch if future is not None]
             if futures:
                 futures[0].get_loop().call_soon_threadsafe(_resolve, futures, error)

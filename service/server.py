@@ -157,6 +157,7 @@ class ScalerServer:
         self.driver.slots.breaker.on_change = lambda well: self.health.set_problem(
             "platform", None if well else "the platform fails: it is asked seldom until it does not"
         )
+        self._ledger = ledger
         self._address = address
         self._checks = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = grpc.aio.server(
@@ -188,6 +189,11 @@ class ScalerServer:
             raise PortInUse(
                 f"{self._address}: cannot listen there; is the port in use, or the address not"
                 " this machine's?"
+            )
+        if self._ledger is not None:
+            loop = asyncio.get_running_loop()
+            self._ledger.on_problem = lambda problem: _call(
+                loop, lambda: self.health.set_problem("ledger", problem)
             )
         self.driver.recover()
         self.driver.sweep()

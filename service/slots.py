@@ -31,6 +31,7 @@ SLOW_CREATE_S = 30.0
 """After so long a start is tried anew, under a new name; the old call is still listened to."""
 RETRY_FIRST_S = 0.1
 RETRY_LAST_S = 5.0
+MAX_DOUBLINGS = 30
 DESTROYS_AT_ONCE = 64
 DOUBTS = 1_000
 """CreateSlots asked again in the background at once, to be rid of what they may have made."""
@@ -91,11 +92,14 @@ class Slots:
         self._turns: dict[str, int] = {}
         """How many CreateSlots of an instance were given up as too slow."""
         self._destroying = asyncio.Semaphore(DESTROYS_AT_ONCE)
+        self._unreached = 0
+        """DestroySlots in a row that the platform did not answer, of any slots."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def backoff_s(self, failures: int) -> float:
         """The pause after so many failures in a row: doubling, half of it by chance."""
-        pause_s = min(RETRY_FIRST_S * 2.0 ** (failures - 1), RETRY_LAST_S)
+        doublings = min(failures - 1, MAX_DOUBLINGS)  # a float ends at 1,023, an hour of retries
+        pause_s = min(RETRY_FIRST_S * 2.0**doublings, RETRY_LAST_S)
         return pause_s * (0.5 + self._random.random() / 2.0)
 
     async def create(self, instance: Instance, meta: pb.Meta) -> None:
@@ -229,8 +233,14 @@ class Slots:
                     break
                 except PlatformError as error:
                     log.warning("slot=%s not given back, trying again: %s", slot.id, error)
-            failures += 1
+                    failures += 1
+                    if error.unreachable:  # nobody else asks meanwhile, but each in its turn
+                        self._unreached += 1
+                        rounds = self._unreached // DESTROYS_AT_ONCE
+                        await asyncio.sleep(self.backoff_s(max(failures, rounds)))
+                        continue
             await asyncio.sleep(self.backoff_s(failures))
+        self._unreached = 0
         if self.ledger is not None:
             self.ledger.gone(slot.request_id)
 

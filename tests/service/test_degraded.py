@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -17,8 +19,10 @@ from models.artifact import ArtifactError, write_artifact
 from models.habits import Model
 from models.learned import Learned
 from models.registry import PolicyError
+from service.ledger import Ledger
+from service.proto import scaler_pb2 as pb
 from service.serving_policy import BUILT_IN, choose_policy
-from tests.service.running import get, scaler
+from tests.service.running import assign, done, get, scaler, served, until
 from tests.service.test_health import MODEL
 from tests.traces import trace_of
 
@@ -128,3 +132,37 @@ def test_a_degraded_scaler_serves_and_says_so_everywhere(tmp_path: Path) -> None
         assert 'scaler_degraded{part="model"} 1.0' in text
         assert 'version="built-in"' in text
         assert process.terminate() == 0
+
+
+def test_a_ledger_that_cannot_be_written_degrades(tmp_path: Path) -> None:
+    """What is idle serves on, nothing new is made, and it is told until it is well again."""
+
+    async def run() -> None:
+        ledger = Ledger(tmp_path / "ledger")
+        async with served(ledger=ledger) as here:
+            health = here.server.health
+            first = (await here.stub.Assign(assign("r1"))).assigment
+            await here.stub.Idle(done(first))
+            await ledger.flush()
+            database = ledger._database
+            pages = database.execute("PRAGMA page_count").fetchone()[0]
+            database.execute(f"PRAGMA max_page_count = {pages}")
+            other = pb.Meta(key="other", runtime="x" * 500, memory_in_mb=128)
+
+            async def fill() -> None:  # the page there is takes a few
+                for number in range(40):
+                    await here.stub.Assign(assign(f"o{number}", other))
+
+            with pytest.raises(grpc.aio.AioRpcError, match="cannot be written") as failed:
+                await fill()
+            assert failed.value.code() is grpc.StatusCode.INTERNAL
+            await until(lambda: health.status == "degraded")
+            assert "full" in health.problems["ledger"]
+            again = await here.stub.Assign(assign("r2"))
+            assert again.assigment.instance_id == first.instance_id
+            database.execute("PRAGMA max_page_count = 1000000")
+            assert (await here.stub.Assign(assign("o", other))).status == pb.Ok
+            await until(lambda: health.status == "ready")
+        ledger.close()
+
+    asyncio.run(run())

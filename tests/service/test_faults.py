@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import grpc
 import grpc.aio
@@ -198,6 +199,57 @@ def test_a_slot_is_given_back_until_the_platform_has_it(tmp_path: Path) -> None:
         await until(lambda: here.ledger.count() == 0)
 
     on_a_platform(tmp_path, test)
+
+
+def test_a_platform_that_is_down_is_not_hammered_with_slots_to_give_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "DESTROYS_AT_ONCE", 2)
+    monkeypatch.setattr(slots, "RETRY_LAST_S", 0.1)
+    down = PlatformError("nobody there", retry=True, unreachable=True)
+
+    async def test(here: Here) -> None:
+        instances = [await here.assign(f"r{number}") for number in range(50)]
+        here.platform.fail("destroy", *[down] * 1_000)
+        for number, instance in enumerate(instances):
+            mine = pb.Assignment(request_id=f"r{number}", meta_key="app", instance_id=instance)
+            here.driver.idle(mine, pb.Result(status_code=500, need_destroy=True))
+        await asyncio.sleep(0.5)
+        assert len(here.platform.live) == 50
+        assert here.platform.destroys < 50
+        here.platform.faults["destroy"].clear()  # it comes back
+        await until(lambda: not here.platform.live)
+
+    on_a_platform(tmp_path, test)
+
+
+def test_one_slot_that_hangs_does_not_keep_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "DESTROYS_AT_ONCE", 1)
+
+    async def test(here: Here) -> None:
+        instances = [await here.assign(f"r{number}") for number in range(5)]
+        hangs = min(here.platform.live)
+        destroy_slot = here.platform.destroy_slot
+
+        async def destroy(request_id: str, slot_id: str, reason: str) -> None:
+            if slot_id == hangs and len(here.platform.live) > 1:
+                raise PlatformError("DEADLINE_EXCEEDED", retry=True, unreachable=True)
+            await destroy_slot(request_id, slot_id, reason)
+
+        monkeypatch.setattr(here.platform, "destroy_slot", destroy)
+        for number, instance in enumerate(instances):
+            mine = pb.Assignment(request_id=f"r{number}", meta_key="app", instance_id=instance)
+            here.driver.idle(mine, pb.Result(status_code=500, need_destroy=True))
+        await until(lambda: not here.platform.live)
+
+    on_a_platform(tmp_path, test)
+
+
+def test_the_pause_after_hours_of_failures() -> None:
+    here = slots.Slots(Unsteady(), lambda: 0.0, Random(0))
+    assert 0.0 < here.backoff_s(1_000_000) <= slots.RETRY_LAST_S
 
 
 def test_a_platform_that_is_down_is_not_hammered(tmp_path: Path) -> None:

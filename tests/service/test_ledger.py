@@ -110,6 +110,27 @@ def test_of_another_boot_nothing_is_idle(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_a_full_disk_costs_no_place_and_is_told(tmp_path: Path) -> None:
+    async def write(ledger: Ledger) -> None:
+        told: list[str | None] = []
+        ledger.on_problem = told.append
+        pages = ledger._database.execute("PRAGMA page_count").fetchone()[0]
+        ledger._database.execute(f"PRAGMA max_page_count = {pages}")
+        long = ("app", "x" * 10_000, 60, 128)
+        for turn in range(3):
+            with pytest.raises(LedgerError, match=r"cannot be written: .* full"):
+                await ledger.intend(f"r{turn}", f"i{turn}", *long)
+        assert ledger.count() == 0
+        assert [str(each)[-4:] for each in told] == ["full"]
+        ledger._database.execute("PRAGMA max_page_count = 1000000")
+        await ledger.intend("r", "i", *long)
+        await ledger.flush()
+        assert ledger._places == {"r": 0}
+        assert told[1:] == [None]
+
+    written(tmp_path / "ledger", write)
+
+
 KILLED = """
 import asyncio, sys
 from pathlib import Path
