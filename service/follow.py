@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,6 +21,7 @@ from models.learned import Learned
 from models.policy import Pool
 from models.store import Pointer, Store, StoreError
 from service.scheduler import Scheduler
+from service.threads import switch_soon
 
 log = logging.getLogger("scaler.models")
 
@@ -30,8 +30,6 @@ RETRY_S = 30.0
 """After so long a version that was refused is tried again: it may be whole by then."""
 SLICE_S = 0.0005
 """The event loop is held for no longer than this, and one app."""
-SWITCH_S = 0.0001
-"""How long a thread may keep the event loop from running, each time: Python's own is 5 ms."""
 TRIED_APPS = 5
 PAUSE_S = 0.005
 """Between one app and the next: there is no hurry, and requests come first."""
@@ -99,7 +97,7 @@ class Follower:
     def start(self, scheduler: Scheduler, on_change: Callable[[], None] = lambda: None) -> None:
         """Follows from now on. On the event loop that the scheduler lives on, where `on_change` is
         called after `version` or `problem` changed."""
-        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
+        switch_soon()
         self._scheduler = scheduler
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()

@@ -34,6 +34,7 @@ from service.proto import scaler_pb2_grpc
 from service.recording import Recorder
 from service.scheduler import Scheduler
 from service.serving_policy import Chosen
+from service.threads import switch_soon
 from service.tls import PlatformTls, ServerTls
 from service.tracing import Tracing
 from service.wire import SERVICE, add_scaler
@@ -191,6 +192,7 @@ class ScalerServer:
                 " this machine's?"
             )
         if self._ledger is not None:
+            switch_soon()
             loop = asyncio.get_running_loop()
             self._ledger.on_problem = lambda problem: _call(
                 loop, lambda: self.health.set_problem("ledger", problem)
