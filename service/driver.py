@@ -259,8 +259,9 @@ class Driver:
             await asyncio.sleep(0.02)
         self.slots.close()
         if left := self.slots.by_instance:
-            whose = "the next run takes them up" if self._ledger else "without a ledger nobody will"
-            log.error("%d slots not given back: %s", len(left), whose)
+            ledger = self._ledger is not None
+            then = "the next run takes them up" if ledger else "without a ledger nobody will"
+            log.error("%d slots not given back: %s", len(left), then)
         if self._learning is not None:
             await self._learning.save()
         if self._sweeper is not None:

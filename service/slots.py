@@ -32,6 +32,7 @@ SLOW_CREATE_S = 30.0
 RETRY_FIRST_S = 0.1
 RETRY_LAST_S = 5.0
 MAX_DOUBLINGS = 30
+"""Far beyond RETRY_LAST_S, and far from where a float ends: 1,023, an hour of retries."""
 DESTROYS_AT_ONCE = 64
 DOUBTS = 1_000
 """CreateSlots asked again in the background at once, to be rid of what they may have made."""
@@ -98,7 +99,7 @@ class Slots:
 
     def backoff_s(self, failures: int) -> float:
         """The pause after so many failures in a row: doubling, half of it by chance."""
-        doublings = min(failures - 1, MAX_DOUBLINGS)  # a float ends at 1,023, an hour of retries
+        doublings = min(failures - 1, MAX_DOUBLINGS)
         pause_s = min(RETRY_FIRST_S * 2.0**doublings, RETRY_LAST_S)
         return pause_s * (0.5 + self._random.random() / 2.0)
 
@@ -234,7 +235,9 @@ class Slots:
                 except PlatformError as error:
                     log.warning("slot=%s not given back, trying again: %s", slot.id, error)
                     failures += 1
-                    if error.unreachable:  # nobody else asks meanwhile, but each in its turn
+                    if error.unreachable:
+                        # The permit is kept while it waits, so that not every slot asks a platform
+                        # that is down; then it goes round, so that a slot that hangs keeps nobody.
                         self._unreached += 1
                         rounds = self._unreached // DESTROYS_AT_ONCE
                         await asyncio.sleep(self.backoff_s(max(failures, rounds)))
