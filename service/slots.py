@@ -190,7 +190,8 @@ class Slots:
             try:
                 await self.ledger.intend(request_id, instance.id, *app)
             except LedgerError as error:
-                raise PlatformError(str(error)) from None
+                log.error("no slot is made: %s", error)  # our paths are not for callers
+                raise PlatformError("the slot cannot be written to the ledger") from None
 
     async def _settle(
         self, request_id: str, memory_mb: int, call: asyncio.Task[str | PlatformError] | None
