@@ -153,7 +153,9 @@ def test_a_ledger_that_cannot_be_written_degrades(tmp_path: Path) -> None:
                 for number in range(40):
                     await here.stub.Assign(assign(f"o{number}", other))
 
-            with pytest.raises(grpc.aio.AioRpcError, match="cannot be written to the ledger") as failed:
+            with pytest.raises(
+                grpc.aio.AioRpcError, match="cannot be written to the ledger"
+            ) as failed:
                 await fill()
             assert failed.value.code() is grpc.StatusCode.INTERNAL
             await until(lambda: health.status == "degraded")
