@@ -134,6 +134,23 @@ def test_arguments_are_the_commands_own(folder: str) -> None:
         assert {each.partition("=")[0] for each in options} <= known, f"scaler {name}"
 
 
+@pytest.mark.parametrize("folder", ("base", "overlays/dev", "overlays/production"))
+def test_a_scaler_that_is_killed_finds_its_ledger_again(folder: str) -> None:
+    (deployment,) = [each for each in build(DEPLOY / folder) if each["kind"] == "Deployment"]
+    (pod,) = pod_specs(deployment)
+    (container,) = pod["containers"]
+    (file,) = [each.partition("=")[2] for each in container["args"] if "--ledger=" in each]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    (volume,) = [each for each in pod["volumes"] if each["name"] == mounts[str(Path(file).parent)]]
+    assert volume.get("emptyDir", {}).get("medium") != "Memory"
+    if "persistentVolumeClaim" in volume:
+        # One process at a time opens a ledger: a new pod that waits for the old one to leave, which
+        # waits for the new one to be ready, would wait for ever.
+        assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    if folder == "overlays/production":
+        assert "persistentVolumeClaim" in volume
+
+
 def test_the_image_is_what_the_pods_expect() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert re.search(r'^ENTRYPOINT \["scaler"\]$', dockerfile, re.MULTILINE)
