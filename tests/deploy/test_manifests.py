@@ -134,7 +134,7 @@ def test_arguments_are_the_commands_own(folder: str) -> None:
         assert {each.partition("=")[0] for each in options} <= known, f"scaler {name}"
 
 
-@pytest.mark.parametrize("folder", ("base", "overlays/dev", "overlays/production"))
+@pytest.mark.parametrize("folder", ["base", "overlays/dev", "overlays/production"])
 def test_a_scaler_that_is_killed_finds_its_ledger_again(folder: str) -> None:
     (deployment,) = [each for each in build(DEPLOY / folder) if each["kind"] == "Deployment"]
     (pod,) = pod_specs(deployment)
