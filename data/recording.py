@@ -56,19 +56,21 @@ def read_recording(folder: Path, window_ms: float | None = None) -> Trace:
     A torn segment or line is left out, and noted. Raises TraceError where nothing is left.
     """
     notes: list[str] = []
-    tables: list[pl.DataFrame] = []
+    journals: dict[str, tuple[pl.DataFrame, str | None]] = {}
     # Journals first: one that is closed meanwhile is then found as a segment.
     for journal in sorted(folder.glob(f"*{JOURNAL}")):
         try:
             table, torn = read_journal(journal)
         except FileNotFoundError:
             continue
-        if journal.with_suffix(SEGMENT).exists():
-            continue
-        if torn:
-            notes.append(f"left out: {journal}: {torn} torn lines")
-        tables.append(table.filter(pl.col("outcome").is_in(SERVED)).select(list(SCHEMA)))
+        note = f"left out: {journal}: {torn} torn lines" if torn else None
+        served = table.filter(pl.col("outcome").is_in(SERVED)).select(list(SCHEMA))
+        journals[journal.stem] = served, note
     files = [file for file in sorted(folder.glob(f"*{SEGMENT}")) if NAME.fullmatch(file.stem)]
+    for file in files:  # closed while the journals were read: its requests must not count twice
+        journals.pop(file.stem, None)
+    tables = [table for table, _ in journals.values()]
+    notes += [note for _, note in journals.values() if note is not None]
     whole, abouts, more = read_whole(files, sealed=True)
     tables += whole
     if window_ms is not None:

@@ -18,6 +18,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -279,11 +280,12 @@ class Recorder(Observer):
     def _retain(self) -> None:
         """Takes the oldest segments away, by age and by size."""
         oldest_s = time.time() - self._max_age_s
-        files = [
-            (file, begun_s(file.stem), file.stat().st_size)
-            for file in sorted(self.folder.glob(f"*{SEGMENT}"))
-            if NAME.fullmatch(file.stem)
-        ]
+        files = []
+        for file in sorted(self.folder.glob(f"*{SEGMENT}")):
+            if NAME.fullmatch(file.stem):
+                # Another scaler that records here may take it away at the same time.
+                with suppress(FileNotFoundError):
+                    files.append((file, begun_s(file.stem), file.stat().st_size))
         total = sum(size for _, _, size in files)
         for file, segment_s, size in files:
             if segment_s < oldest_s or total > self._max_bytes:

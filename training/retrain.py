@@ -190,7 +190,12 @@ def retrain(
             # one that nobody can serve with is no champion
             problem = f"the champion is not judged: {error}"
     version = None if pointer is None else pointer.version
-    parts = split(settled(log, work, options, version), options)
+    try:
+        parts = split(settled(log, work, options, version), options)
+    except RetrainError:
+        # Else the next one would look at the same requests, however many were recorded since.
+        (work / "job.json").unlink(missing_ok=True)
+        raise
     if saw_until_ms > parts.judged.split_ms:
         problem = "the champion was trained on some of what it is judged by, which flatters it"
     moved = drift(parts.training, parts.held_out)

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from data.read import read_trace
-from data.recording import JOURNAL, observed_create_ms
+from data.recording import JOURNAL, observed_create_ms, read_journal
 from data.trace import TraceError
 from models.policy import Instance, Pool
 from service.observer import Served
@@ -149,6 +149,38 @@ def test_old_segments_go_by_age_and_by_size(tmp_path: Path) -> None:
     mine = [file for file in tmp_path.glob("*.parquet") if file != strange]
     assert mine
     assert sum(file.stat().st_size for file in mine) <= 20_000
+
+
+def test_a_segment_that_another_scaler_takes_away_is_no_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "20200101T000000.000-00000000.parquet"
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda self, what: [*glob(self, what), gone])
+    recorder = Recorder(tmp_path)
+    recorder._retain()
+
+
+def test_a_segment_closed_while_journals_are_read_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorders = [Recorder(tmp_path), Recorder(tmp_path)]
+    for number, recorder in enumerate(recorders):
+        recorder.start()
+        tell(recorder, 20, first=20 * number)
+        while recorder.recorded < 20:
+            time.sleep(0.01)
+    read: list[Path] = []
+
+    def closing(path: Path) -> tuple[pl.DataFrame, int]:
+        if read:
+            for recorder in recorders:
+                recorder.close()
+        read.append(path)
+        return read_journal(path)
+
+    monkeypatch.setattr("data.recording.read_journal", closing)
+    assert len(read_trace(tmp_path)) == 40
 
 
 def test_a_folder_that_cannot_be_one_is_said_at_once(tmp_path: Path) -> None:

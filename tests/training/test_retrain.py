@@ -186,6 +186,13 @@ def test_too_little_is_refused(log: Trace, tmp_path: Path) -> None:
         run(log, Store(str(tmp_path)), Options(holdout_ms=5.0 * 3.6e6))
 
 
+def test_too_little_now_is_no_verdict_on_what_is_recorded_later(log: Trace, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    with pytest.raises(RetrainError, match="held out"):
+        run(log.between(-np.inf, float(log.arrival_ms[0]) + 1_200_000.0), store)
+    assert run(log, store)["outcome"] == "promoted"
+
+
 def test_garbled_values_lose(log: Trace, tmp_path: Path) -> None:
     """Sound files with nonsense in what the challenger learns from; the champion is good."""
     store = Store(str(tmp_path))
