@@ -79,7 +79,8 @@ def serve(
         float, typer.Option(min=0, help="Records are taken away after so many days.")
     ] = 30.0,
     record_gb: Annotated[
-        float, typer.Option(min=0, help="The oldest records go where all are more than this.")
+        float,
+        typer.Option(min=0, max=1e9, help="The oldest records go where all are more than this."),
     ] = 10.0,
     strict_model: Annotated[
         bool,
