@@ -441,13 +441,15 @@ class Driver:
             return
         self._learning.recall()
         self._spawn(self._learning.keep())
-        for row in self._ledger.earlier:
+        # Those that may serve first: each has its own name, whatever else was made for it.
+        for row in sorted(self._ledger.earlier, key=lambda row: row.mark >= STARTING):
             if row.slot_id is None:
                 self.slots.settle(row.request_id, row.memory_mb)
                 continue
-            self.slots.by_instance[row.instance_id] = Slot(
-                row.slot_id, row.request_id, row.memory_mb
-            )
+            instance_id = row.instance_id
+            if instance_id in self.slots.by_instance:
+                instance_id = f"{row.request_id}/late"  # its start went on under another request
+            self.slots.by_instance[instance_id] = Slot(row.slot_id, row.request_id, row.memory_mb)
             self._metas[row.key] = pb.Meta(
                 key=row.key,
                 runtime=row.runtime,
@@ -458,13 +460,13 @@ class Driver:
                 row.mark, State.BUSY
             )
             if state is State.BUSY:
-                self._inherited[row.instance_id] = row.mark
+                self._inherited[instance_id] = row.mark
                 wait_s = self._reclaim_s if self._reclaim_s is not None else row.timeout_s
                 asyncio.get_running_loop().call_later(
-                    wait_s or RECLAIM_S, self._end_inherited, row.instance_id
+                    wait_s or RECLAIM_S, self._end_inherited, instance_id
                 )
             actions = self.scheduler.adopt(
-                self._now_ms(), row.instance_id, row.key, row.memory_mb, row.runtime, state=state
+                self._now_ms(), instance_id, row.key, row.memory_mb, row.runtime, state=state
             )
             self._stimulate(actions)
 

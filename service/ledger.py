@@ -6,8 +6,8 @@ one transaction (group commit). Beside it `FILE.marks`, mapped into memory, hold
 that say what the instance does right now: warm requests change them, and a change is an ordinary
 store, which the kernel keeps when the process is killed.
 
-After the machine itself went down the marks may be older than the rows: then nothing is taken back
-as idle, everything is destroyed.
+After the machine itself went down the marks may be older than the rows, and they may be missing:
+then nothing is taken back as idle, everything is destroyed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from queue import SimpleQueue
 from zlib import crc32
 
 CAPACITY = 1 << 18
-"""Rows at once; four bytes each, most of them never written."""
+"""Rows at once, four bytes each."""
 FORMAT = 1
 IDLE = 0
 STARTING = 0xFFFF_FFFE
@@ -96,7 +96,9 @@ class Ledger:
         try:
             self._marks_file = open(f"{path}.marks", "a+b")  # noqa: SIM115
             fcntl.flock(self._marks_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._marks_file.truncate(4 * CAPACITY)
+            # As SQLite does with its own: a page that a full disk has no room for kills who writes it.
+            whole = os.fstat(self._marks_file.fileno()).st_size == 4 * CAPACITY
+            os.posix_fallocate(self._marks_file.fileno(), 0, 4 * CAPACITY)
             self._map = mmap.mmap(self._marks_file.fileno(), 4 * CAPACITY)
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
@@ -104,13 +106,17 @@ class Ledger:
             self._database.executescript(_TABLES)
             same_boot = self._check_format()
             self._marks = memoryview(self._map).cast("I")
-            self.earlier = self._read(same_boot)
+            self.earlier = self._read(trusted=same_boot and whole)
+            self._sign()  # last: killed before, the next run must not trust the marks either
         except BlockingIOError:
             raise LedgerError(f"{path}: another scaler uses this ledger; give it its own") from None
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(f"{path}: not a ledger that can be used: {error}") from None
         self._places = {row.request_id: row.place for row in self.earlier}
-        self._instances = {row.instance_id: row.place for row in self.earlier}
+        # A slot that came too late has a row under the same instance, which is never in use.
+        self._instances = {
+            row.instance_id: row.place for row in self.earlier if row.mark < STARTING
+        }
         taken = set(self._places.values())
         self._next = max(taken, default=-1) + 1
         self._free = [place for place in range(self._next) if place not in taken]
@@ -168,8 +174,7 @@ class Ledger:
 
     def busy(self, instance_id: str, request_id: str) -> None:
         """It serves this request."""
-        mark = crc32(request_id.encode())
-        self._marks[self._instances[instance_id]] = mark if 0 < mark < STARTING else 1
+        self._marks[self._instances[instance_id]] = request_mark(request_id)
 
     def leaving(self, instance_id: str) -> None:
         """It may serve nobody any more: its slot is to be destroyed."""
@@ -232,13 +237,15 @@ class Ledger:
                 f"{self.path}: format {about['format']}, this scaler reads {FORMAT}; "
                 "run the scaler that wrote it until it is drained"
             )
-        boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
-        self._database.executemany(
-            "INSERT OR REPLACE INTO about VALUES (?, ?)", [("format", str(FORMAT)), ("boot", boot)]
-        )
-        return about.get("boot") == boot
+        return about.get("boot") == _boot()
 
-    def _read(self, same_boot: bool) -> list[Row]:
+    def _sign(self) -> None:
+        self._database.executemany(
+            "INSERT OR REPLACE INTO about VALUES (?, ?)",
+            [("format", str(FORMAT)), ("boot", _boot())],
+        )
+
+    def _read(self, *, trusted: bool) -> list[Row]:
         rows = []
         for place, request, instance, slot, app, runtime, timeout_s, mb in self._database.execute(
             "SELECT place, request_id, instance_id, slot_id, app, runtime, timeout_s, memory_mb"
@@ -246,7 +253,7 @@ class Ledger:
         ):
             if not 0 <= place < CAPACITY:
                 raise LedgerError(f"{self.path}: slots: place {place} is outside the marks")
-            if not same_boot:
+            if not trusted:
                 self._marks[place] = LEAVING
             mark = self._marks[place]
             rows.append(Row(place, request, instance, slot, app, runtime, timeout_s, int(mb), mark))
@@ -282,6 +289,10 @@ class Ledger:
             futures = [future for _, _, future in batch if future is not None]
             if futures:
                 futures[0].get_loop().call_soon_threadsafe(_resolve, futures, error)
+
+
+def _boot() -> str:
+    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
 
 
 def _resolve(futures: list[asyncio.Future[None]], error: LedgerError | None) -> None:

@@ -128,9 +128,11 @@ class Slots:
             raise PlatformError(f"CreateSlot did not answer in {wait_s:g} s", retry=True)
         answer = call.result()
         self._note(answer)
-        if isinstance(answer, PlatformError) and answer.in_doubt:
-            self._unsure.add(request_id)
-            raise answer
+        if isinstance(answer, PlatformError):
+            # "Later" says nothing of what an earlier call under this name has made.
+            if answer.in_doubt or (answer.retry and request_id in self._unsure):
+                self._unsure.add(request_id)
+                raise answer
         self._unsure.discard(request_id)
         if isinstance(answer, PlatformError):
             if self.ledger is not None:
@@ -201,7 +203,7 @@ class Slots:
         try:
             answer = await call if call is not None else PlatformError("lost", in_doubt=True)
             failures = 0
-            while isinstance(answer, PlatformError) and answer.in_doubt:
+            while isinstance(answer, PlatformError) and (answer.in_doubt or answer.retry):
                 failures += 1
                 pause_s = self.backoff_s(failures)
                 await asyncio.sleep(pause_s + self.breaker.wait_ms(self._now_ms()) / 1000.0)
@@ -210,12 +212,13 @@ class Slots:
             if isinstance(answer, str):
                 slot = Slot(answer, request_id, memory_mb)
                 if self.ledger is not None:
-                    await self.ledger.created(request_id, answer)
+                    try:
+                        await self.ledger.created(request_id, answer)
+                    except LedgerError as error:  # it costs as much as any other
+                        log.error("slot=%s is not in the ledger: %s", answer, error)
                 await self._give_back(slot, "it came too late")
             elif self.ledger is not None:
                 self.ledger.gone(request_id)
-        except LedgerError as error:
-            log.error("request=%s is not settled in the ledger: %s", request_id, error)
         finally:
             self.doubts.discard(request_id)
 

@@ -17,7 +17,7 @@ from service import driver as drivers
 from service import slots
 from service.breaker import THRESHOLD, BreakerState
 from service.driver import Driver, Refused
-from service.ledger import Ledger
+from service.ledger import Ledger, LedgerError
 from service.platform_client import PlatformClient, PlatformError
 from service.proto import scaler_pb2 as pb
 from service.proto import scaler_pb2_grpc
@@ -140,6 +140,44 @@ def test_a_slot_made_though_it_failed_is_given_back(tmp_path: Path) -> None:
         assert len(here.platform.created) == 1
         await until(lambda: not here.platform.live)
         await until(lambda: here.ledger.count() == 0)
+
+    on_a_platform(tmp_path, test)
+
+
+def test_in_doubt_and_then_put_off(tmp_path: Path) -> None:
+    async def test(here: Here) -> None:
+        create_slot, calls = here.platform.create_slot, 0
+
+        async def create(request_id: str, memory_mb: int) -> str:
+            nonlocal calls
+            calls += 1
+            if 1 < calls < 7:
+                raise BUSY
+            return await create_slot(request_id, memory_mb)
+
+        here.platform.create_slot = create  # type: ignore[method-assign]
+        here.platform.lose_reply = True
+        here.platform.fail("create", LOST)
+        with pytest.raises(Refused):
+            await here.assign("r")
+        await until(lambda: not here.platform.live)
+
+    on_a_platform(tmp_path, test)
+
+
+def test_a_late_slot_is_given_back_though_the_ledger_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(here: Here) -> None:
+        async def created(request_id: str, slot_id: str) -> None:
+            raise LedgerError("full")
+
+        monkeypatch.setattr(here.ledger, "created", created)
+        here.platform.lose_reply = True
+        here.platform.fail("create", *[LOST] * 5)
+        with pytest.raises(Refused):
+            await here.assign("r")
+        await until(lambda: not here.platform.live)
 
     on_a_platform(tmp_path, test)
 

@@ -332,3 +332,60 @@ def test_a_restart_keeps_what_was_learned(tmp_path: Path) -> None:
         ledger.close()
 
     asyncio.run(run())
+
+
+def test_every_mark_is_the_one_looked_for(tmp_path: Path) -> None:
+    names = ("r", "RF20er", "iLU0su")  # the checksums of the last two are STARTING and LEAVING
+
+    async def write(ledger: Ledger) -> None:
+        for name in names:
+            await ledger.intend(name, name, *APP)
+            ledger.busy(name, name)
+
+    written(tmp_path / "ledger", write)
+    ledger = Ledger(tmp_path / "ledger")
+    assert [row.mark for row in ledger.earlier] == [request_mark(name) for name in names]
+    ledger.close()
+
+
+def test_a_ledger_without_its_marks(tmp_path: Path) -> None:
+    async def write(ledger: Ledger) -> None:
+        await ledger.intend("r", "i", *APP)
+        await ledger.created("r", "slot")
+        ledger.busy("i", "request")
+
+    written(tmp_path / "ledger", write)
+    marks = tmp_path / "ledger.marks"
+    assert marks.stat().st_blocks * 512 >= marks.stat().st_size  # else a full disk kills us later
+    marks.unlink()
+    ledger = Ledger(tmp_path / "ledger")
+    assert [row.mark for row in ledger.earlier] == [LEAVING]
+    ledger.close()
+
+
+def test_a_slot_that_came_too_late_is_not_taken_for_the_one_that_serves(tmp_path: Path) -> None:
+    async def run() -> None:
+        platform = Unsteady()
+        driver, ledger = driver_on(tmp_path / "ledger", platform)
+        driver.slots._slow_create_s = 0.05
+        platform.hold("create")
+        waiting = asyncio.create_task(driver.assign("r", META))
+        await until(lambda: platform.held == 1)
+        late = platform._holds.pop("create")
+        instance = await waiting  # by a second CreateSlot
+        platform.hold("destroy")
+        late.set()
+        await until(lambda: platform.held == 2)
+        driver.idle(ended(instance, "r"), pb.Result(status_code=200))
+        abandon(driver, ledger)
+        await asyncio.sleep(0)
+        platform.let_go()
+        driver, ledger = driver_on(tmp_path / "ledger", platform)
+        await until(lambda: platform.live == {"slot-2"})
+        assert await driver.assign("r-2", META) == instance
+        abandon(driver, ledger)
+        driver, ledger = driver_on(tmp_path / "ledger", platform)
+        assert driver.scheduler.instances[instance].state is State.BUSY
+        abandon(driver, ledger)
+
+    asyncio.run(run())
