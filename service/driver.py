@@ -262,14 +262,15 @@ class Driver:
             ledger = self._ledger is not None
             then = "the next run takes them up" if ledger else "without a ledger nobody will"
             log.error("%d slots not given back: %s", len(left), then)
-        if self._learning is not None:
-            await self._learning.save()
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
+        await asyncio.sleep(0)  # one that was saving has given back what it had left
+        if self._learning is not None:
+            await self._learning.save()
 
     # Actions
 

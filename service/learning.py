@@ -51,8 +51,15 @@ class Learning:
     async def save(self) -> None:
         """Writes down what is not yet."""
         changed, self._changed = self._changed, set()
+        try:
+            await self._save(changed)
+        finally:
+            self._changed |= changed  # what a cancelled one has left
+
+    async def _save(self, changed: set[str]) -> None:
         stop_s = time.monotonic() + SLICE_S
-        for key in changed:
+        while changed:
+            key = changed.pop()
             pool = self._scheduler.pools.get(key)
             learned = None if pool is None else self._scheduler.policy.learned(pool)
             if learned is not None:

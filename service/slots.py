@@ -128,11 +128,12 @@ class Slots:
             raise PlatformError(f"CreateSlot did not answer in {wait_s:g} s", retry=True)
         answer = call.result()
         self._note(answer)
-        if isinstance(answer, PlatformError):
-            # "Later" says nothing of what an earlier call under this name has made.
-            if answer.in_doubt or (answer.retry and request_id in self._unsure):
-                self._unsure.add(request_id)
-                raise answer
+        # "Later" says nothing of what an earlier call under this name has made.
+        if isinstance(answer, PlatformError) and (
+            answer.in_doubt or (answer.retry and request_id in self._unsure)
+        ):
+            self._unsure.add(request_id)
+            raise answer
         self._unsure.discard(request_id)
         if isinstance(answer, PlatformError):
             if self.ledger is not None:

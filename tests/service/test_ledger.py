@@ -16,6 +16,7 @@ import pytest
 from models.fixed import Fixed
 from models.learned import Learned
 from models.policy import State
+from service import learning
 from service.driver import Driver, UnknownInstance
 from service.ledger import IDLE, LEAVING, STARTING, Ledger, LedgerError, request_mark
 from service.proto import scaler_pb2 as pb
@@ -387,5 +388,32 @@ def test_a_slot_that_came_too_late_is_not_taken_for_the_one_that_serves(tmp_path
         driver, ledger = driver_on(tmp_path / "ledger", platform)
         assert driver.scheduler.instances[instance].state is State.BUSY
         abandon(driver, ledger)
+
+    asyncio.run(run())
+
+
+def test_a_drain_saves_what_a_save_under_way_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "SLICE_S", 0.0)
+    monkeypatch.setattr(learning, "SAVE_S", 0.0)
+    monkeypatch.setattr(learning, "PAUSE_S", 0.02)
+
+    async def run() -> None:
+        ledger, now_ms = Ledger(tmp_path / "ledger"), 1e12
+        driver = Driver(Scheduler(Learned()), Unsteady(), lambda: now_ms, ledger=ledger)
+        for app in range(20):
+            for number in range(3):
+                meta = pb.Meta(key=f"app-{app}", memory_in_mb=128)
+                instance = await driver.assign(f"r{number}", meta)
+                driver.idle(ended(instance, f"r{number}", meta.key), pb.Result(status_code=200))
+                now_ms += 7_000.0
+        driver.recover()
+        await asyncio.sleep(0.01)
+        await driver.drain(0.0)
+        ledger.close()
+        ledger = Ledger(tmp_path / "ledger")
+        assert len(ledger.learned(0.0, 99)) == 20
+        ledger.close()
 
     asyncio.run(run())
