@@ -70,6 +70,7 @@ def test_invariants_hold(name: str, limits: Limits, model: Model) -> None:
             super().__init__()
             apps = 12 if limits is TIGHT else 6
             self.world = World(policy_called(name, model), limits, apps)
+            self.world.inherit(Random(events))
 
         @rule(app=st.integers(0, 11), count=st.integers(1, 12))
         def arrivals(self, app: int, count: int) -> None:
