@@ -199,11 +199,9 @@ class Ledger:
         To be read before the first write. Raises LedgerError.
         """
         try:
-            latest = (
-                "SELECT app FROM learned_apps WHERE saved_ms >= ? ORDER BY saved_ms DESC LIMIT ?"
-            )
             self._database.execute(
-                f"DELETE FROM learned_apps WHERE app NOT IN ({latest})",  # noqa: S608 # our own text
+                "DELETE FROM learned_apps WHERE app NOT IN"
+                " (SELECT app FROM learned_apps WHERE saved_ms >= ? ORDER BY saved_ms DESC LIMIT ?)",
                 (int(limit_ms), most),
             )
             return dict(self._database.execute("SELECT app, learned FROM learned_apps"))
