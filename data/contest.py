@@ -79,8 +79,14 @@ def read_contest(path: Path, set_name: str | None = None) -> Trace:
 
 
 def write_contest(trace: Trace, folder: Path) -> None:
-    """Writes `requests` and `metas` into `folder` (made if need be): both whole, or neither."""
+    """Writes `requests` and `metas` into `folder` (made if need be): both whole, or neither.
+
+    Raises TraceError where the folder holds anything else: a trace put into a model's folder, or
+    beside a trace of another format, is a mixture that nobody asked for.
+    """
     made = not folder.exists()
+    if folder.is_dir() and any(file.name not in _FILES for file in folder.iterdir()):
+        raise TraceError(f"{folder}: holds something that is not a contest trace: name another")
     folder.mkdir(parents=True, exist_ok=True)
     keys = np.array([app.key for app in trace.apps], dtype=object)
     requests = pl.DataFrame(

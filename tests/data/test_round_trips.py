@@ -196,5 +196,15 @@ def test_nothing_half_written_where_it_cannot_be(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.rglob("*")} == {"file", "dir.parquet"}
 
 
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("a model's")
+    with pytest.raises(TraceError, match="name another"):
+        write_trace(trace_of([(0, 0, 5)]), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["manifest.json"]
+    write_trace(trace_of([(0, 0, 5)]), tmp_path / "set")
+    write_trace(trace_of([(7, 0, 5)]), tmp_path / "set")  # a trace there is replaced
+    assert read_trace(tmp_path / "set").arrival_ms.tolist() == [7]
+
+
 def _columns(trace: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return trace.arrival_ms, trace.app, trace.duration_ms, trace.status_code
