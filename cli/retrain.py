@@ -90,7 +90,10 @@ def retrain_command(
                 trace, opened, options, work, dry_run=dry_run, report=lambda _, share: show(share)
             )
         if drift_report is not None:
-            _write(drift_report, drift)
+            try:
+                _write(drift_report, drift)
+            except UserError as error:  # what was promoted stays so, and is to be told
+                result["notes"].append(str(error))
     except Busy as busy:
         _failed(json, "busy", str(busy))
         err.print(f"scaler: {busy}", soft_wrap=True, markup=False, highlight=False)

@@ -105,6 +105,10 @@ def test_retrain_from_a_recording(scaler: Run, tmp_path: Path) -> None:
     assert result["outcome"] == "promoted"
     assert json.loads(report.read_text())["apps_before"] == 6
     assert answer(scaler, "models", "list", "--store", store)["current"] == result["version"]
+    (tmp_path / "in-the-way").mkdir()
+    unwritten = answer(scaler, *common, "--drift-report", tmp_path / "in-the-way")
+    assert unwritten["outcome"] == "kept"  # told all the same: it may have been a promotion
+    assert "--drift-report" in unwritten["notes"][-1]
     kept = scaler(*common, "--exit-code")
     assert kept.returncode == 10, kept.stderr
     assert "kept" in kept.stderr
