@@ -114,7 +114,7 @@ def serve(
         typer.Option(help="A file that remembers every slot, so that a killed scaler leaks none."),
     ] = None,
     ledger_sync: Annotated[
-        bool, typer.Option("--ledger-sync", help="It survives power loss as well; slower.")
+        bool, typer.Option("--ledger-sync", help="The ledger survives power loss as well; slower.")
     ] = False,
     reclaim_s: Annotated[
         float | None,
@@ -151,6 +151,8 @@ def serve(
     host_and_port(platform, "--platform")
     if ledger is not None and ledger.is_dir():
         raise UserError(f"--ledger {ledger}: is a folder; name a file")
+    if ledger_sync and ledger is None:
+        raise UserError("--ledger-sync goes with --ledger FILE: without one no slot is remembered")
     if until_closed is not None:
         stop_when_closed(*host_and_port(until_closed, "--until-closed"))
     if store is not None and (model is not None or policy != LEARNED):
