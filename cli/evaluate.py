@@ -219,9 +219,13 @@ def _check_targets(outcomes: Path | None, report: Path | None, picture: Path | N
     """Finds out before the work whether its results have a place to go."""
     if report is not None or picture is not None:
         check_drawing()
-    if outcomes is not None and outcomes.suffix != ".parquet":
-        raise UserError(f"--outcomes {outcomes}: the name must end in .parquet")
-    for option, target in (("--outcomes", outcomes), ("--report", report), ("--picture", picture)):
+    for option, target, ending in (
+        ("--outcomes", outcomes, ".parquet"),
+        ("--report", report, ".html"),
+        ("--picture", picture, ".svg"),
+    ):
+        if target is not None and target.suffix != ending:
+            raise UserError(f"{option} {target}: the name must end in {ending}")
         if target is not None and not target.absolute().parent.is_dir():
             raise UserError(f"{option} {target}: there is no folder {target.absolute().parent}")
         if target is not None and target.is_dir():

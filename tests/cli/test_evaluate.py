@@ -133,6 +133,8 @@ def test_a_person_sees_a_table(trace: Path) -> None:
         ["--model", "no-such-folder"],
         ["--outcomes", "o.csv"],
         ["--report", "no-such-folder/r.html"],
+        ["--report", "r.txt"],
+        ["--picture", "p.png"],
         ["--policy", "learned", "--price", "-1"],
         ["--policy", "fixed:60", "--price", "nan"],
         ["--create-ms", "inf"],
