@@ -14,8 +14,9 @@ from models.window import FloatArray
 
 MEMORY_GAPS = 160
 """Idle times remembered per place."""
-MAX_PLACES = 24
-"""Requests beyond that many at once get an instance each, kept for no longer than they run."""
+MAX_PLACES = 256
+"""Requests beyond that many at once get an instance each, kept for no longer than they run. An app
+takes memory for as many as it ever had at once: some kB each."""
 PERIODS_MS = (0.0, 60_000.0, 300_000.0)
 """The clocks that idle times are told on: an age since the place was left (0), or the same counted
 from the last full minute, or five minutes before it. Where calls keep to a clock, their idle

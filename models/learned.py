@@ -23,7 +23,7 @@ from math import inf
 from models.habits import MAX_PLACES, PERIODS_MS, AppHabits, Model
 from models.place import Place
 from models.policy import AppPolicy, Policy, Pool
-from models.remembered import pack, unpack
+from models.remembered import MOST_PLACES, pack, unpack
 from models.window import DRIFT_SHARE, NOTHING, Plan, Prior, plan, spread
 
 PRIOR_WEIGHT = 0.2
@@ -88,8 +88,8 @@ class _LearnedApp(AppPolicy):
             place.relearn(known[number] if number < len(known) else None, sure_ms, until_ms)
 
     def learned(self) -> bytes:
-        """What was seen here, as bytes."""
-        return pack(self._crowd, [place.seen_here() for place in self._places])
+        """What was seen here, as bytes; of the first places only, so that it is told at once."""
+        return pack(self._crowd, [place.seen_here() for place in self._places[:MOST_PLACES]])
 
     def recall(self, learned: bytes, key: str, memory_mb: int, until_ms: float) -> None:
         """The inverse, into an app that saw nothing yet; see `Learned.recall`."""

@@ -17,6 +17,7 @@ FORMAT = 1
 MOST_GAPS = 128
 """Idle times kept per place, the latest: older ones hardly weigh."""
 MOST_PLACES = 24
+"""The lowest; those above learn anew, or from the model."""
 _HEAD = struct.Struct("<BBd")
 _PLACE = struct.Struct("<Hdd")
 

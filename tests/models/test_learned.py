@@ -33,3 +33,11 @@ def test_a_place_let_go_does_not_take_the_instance_of_the_one_above() -> None:
     wait_ms = replay(trace, Learned(Model(), price=0.0012), create_ms=300.0).wait_ms
     second_day = trace.arrival_ms >= 24 * 60 * MINUTE_MS
     assert (wait_ms[second_day] > 0.0).sum() <= 1
+
+
+def test_instances_of_a_large_burst_are_kept_too() -> None:
+    """Every five minutes sixty calls at once: the sixtieth is as regular as the first."""
+    calls = [(tick * 5 * MINUTE_MS + call, 0, 2_000) for tick in range(48) for call in range(60)]
+    trace = trace_of(calls, init_ms=1_700)
+    wait_ms = replay(trace, Learned(Model(), price=0.0001), create_ms=300.0).wait_ms
+    assert (wait_ms[len(trace) // 2 :] > 0.0).mean() < 0.01
