@@ -118,6 +118,8 @@ class Driver:
         """Instances that were, and their app."""
         self._tokens = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._starts: set[asyncio.Task[None]] | None = set()
+        """None once a drain has ended them."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = inf
@@ -245,6 +247,10 @@ class Driver:
         deadline = time.monotonic() + grace_s
         while self.scheduler.instances and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+        await self._end_starts()
+        # An Idle that comes now changes nothing: the slot is given back here.
+        self._serving.clear()
+        self._inherited.clear()
         in_use = [
             asyncio.ensure_future(self.slots.destroy(instance.id, "shutting down"))
             for instance in self.scheduler.instances.values()
@@ -254,7 +260,7 @@ class Driver:
             _, late = await asyncio.wait(in_use, timeout=LAST_DESTROY_S)
             for task in late:
                 task.cancel()
-        settled = min(grace_s, LAST_DESTROY_S) + time.monotonic()
+        settled = LAST_DESTROY_S + time.monotonic()
         while self.slots.doubts and time.monotonic() < settled:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         self.slots.close()
@@ -272,6 +278,16 @@ class Driver:
         if self._learning is not None:
             await self._learning.save()
 
+    async def _end_starts(self) -> None:
+        """Requests that still wait are refused, and nothing is started for them any more."""
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(Refused("the scaler is shutting down"))
+        starts, self._starts = self._starts, None
+        for task in starts or ():
+            task.cancel()
+        await asyncio.gather(*starts or (), return_exceptions=True)
+
     # Actions
 
     def _stimulate(self, actions: Actions) -> None:
@@ -285,7 +301,8 @@ class Driver:
             if isinstance(action, Assign):
                 self._answer(action)
             elif isinstance(action, CreateSlot):
-                self._spawn(self._start(action.instance, failures, pause_s))
+                if self._starts is not None:
+                    self._spawn(self._start(action.instance, failures, pause_s), self._starts)
             elif isinstance(action, DestroySlot):
                 if self._ledger is not None:
                     self._ledger.leaving(action.instance.id)
@@ -328,11 +345,14 @@ class Driver:
         """Makes the slot and starts the app in it, again where that fails and somebody waits."""
         meta = self._metas[instance.pool.key]
         while True:
-            if pause_s > 0.0:
-                await asyncio.sleep(pause_s)
             try:
+                if pause_s > 0.0:
+                    await asyncio.sleep(pause_s)
                 await self.slots.create(instance, meta)
                 break
+            except asyncio.CancelledError:
+                self.slots.give_up(instance)
+                raise
             except PlatformError as error:
                 failures += 1
                 again_s = self._pause_s(instance, error, failures)
@@ -480,10 +500,13 @@ class Driver:
                 self._ledger.idle(instance_id)
             self._stimulate(actions)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(
+        self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]] | None = None
+    ) -> None:
+        tasks = self._tasks if among is None else among
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     # Time
 

@@ -48,8 +48,11 @@ class Here:
         return await self.driver.assign(request_id, META, lambda: left_s)
 
     def done(self, instance_id: str, request_id: str) -> None:
-        mine = pb.Assignment(request_id=request_id, meta_key="app", instance_id=instance_id)
-        self.driver.idle(mine, pb.Result(status_code=200))
+        self.driver.idle(ended(instance_id, request_id), pb.Result(status_code=200))
+
+
+def ended(instance_id: str, request_id: str) -> pb.Assignment:
+    return pb.Assignment(request_id=request_id, meta_key="app", instance_id=instance_id)
 
 
 def on_a_platform(
@@ -366,6 +369,43 @@ def test_a_drain_gives_back_what_is_still_in_use_all_at_once(
 
     asyncio.run(run())
     assert ("5 slots not given back" in caplog.text) != answers
+
+
+@pytest.mark.parametrize("held", ["create", "init"])
+def test_a_drain_ends_what_is_being_started(held: str) -> None:
+    async def run() -> None:
+        platform = Unsteady()
+        driver = Driver(Scheduler(Fixed(60.0)), platform)
+        platform.hold(held)
+        waits = asyncio.create_task(driver.assign("r", META))
+        await until(lambda: platform.held == 1)
+        draining = asyncio.create_task(driver.drain(0.0))
+        with pytest.raises(Refused, match="shutting down"):
+            await waits
+        platform.let_go()
+        await draining
+        assert platform.created
+        assert not platform.live
+
+    asyncio.run(run())
+
+
+def test_an_idle_while_a_drain_gives_its_slot_back(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        platform = Unsteady()
+        driver = Driver(Scheduler(Fixed(60.0)), platform)
+        instance = await driver.assign("r", META)
+        platform.hold("destroy")
+        draining = asyncio.create_task(driver.drain(0.0))
+        await until(lambda: platform.held == 1)
+        driver.idle(ended(instance, "r"), pb.Result(status_code=200))
+        await asyncio.sleep(0.01)
+        platform.let_go()
+        await draining
+        assert platform.destroys == 1
+
+    asyncio.run(run())
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("after", [False, True])
