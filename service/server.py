@@ -14,14 +14,14 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health as health_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from models.policy import Policy
 from service.driver import Driver, Refused, Throttled, UnknownApp, UnknownInstance, log
 from service.follow import Follower
-from service.health import PARTS, Health, Phase
+from service.health import Health, Phase
+from service.health_checks import HealthChecks
 from service.ledger import Ledger
 from service.limits import SERVING as SERVING_LIMITS
 from service.limits import Limits
@@ -47,8 +47,6 @@ ends more and more, and all beyond one and a half times as many, for a small par
 of ours would cost."""
 TLS_POLL_S = 5.0
 """How often the files of the platform's TLS are looked at; the server's are at every handshake."""
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -160,7 +158,6 @@ class ScalerServer:
         )
         self._ledger = ledger
         self._address = address
-        self._checks = health_service.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = grpc.aio.server(
             interceptors=tuple(interceptors),
             options=[
@@ -176,8 +173,9 @@ class ScalerServer:
         """Listens. Raises PortInUse, TlsError."""
         server = self._server
         add_scaler(ScalerServicer(self.driver), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._checks, server)
-        names = (SERVICE, health_service.SERVICE_NAME, reflection.SERVICE_NAME)
+        health_pb2_grpc.add_HealthServicer_to_server(HealthChecks(self.health), server)
+        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        names = (SERVICE, health_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         try:
             if self._tls is None:
@@ -200,9 +198,7 @@ class ScalerServer:
         self.driver.recover()
         self.driver.sweep()
         await server.start()
-        self.health.on_change(lambda: self._spawn(self._publish_health()))
         self.health.enter(Phase.READY)
-        await self._publish_health()
         if self._platform_tls is not None:
             self._spawn(self._follow_platform_tls(self._platform_tls))
 
@@ -214,19 +210,11 @@ class ScalerServer:
     async def stop(self, grace_s: float = DRAIN_GRACE_S) -> None:
         """Drains: no new work, running requests finish, every slot is given back."""
         self.health.enter(Phase.DRAINING)
-        await self._publish_health()
         await self.driver.drain(grace_s)
         await self._server.stop(1.0)
         for task in list(self._tasks):
             task.cancel()
         await self._platform.close()
-
-    async def _publish_health(self) -> None:
-        """A part with a problem says so under a name of its own: the service as a whole serves."""
-        wells = {"": True, SERVICE: True}
-        wells |= {f"{SERVICE}/{part}": part not in self.health.problems for part in PARTS}
-        for name, well in wells.items():
-            await self._checks.set(name, SERVING if well and self.health.serves else NOT_SERVING)
 
     async def _follow_platform_tls(self, tls: PlatformTls) -> None:
         while True:

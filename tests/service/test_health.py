@@ -17,7 +17,7 @@ from service.health import Health, Phase
 from service.metrics import Metrics
 from service.page import Page
 from service.wire import SERVICE
-from tests.service.running import get, scaler, served, until
+from tests.service.running import PATIENCE_S, get, scaler, served, until
 
 MODEL = f"{SERVICE}/model"
 
@@ -113,5 +113,43 @@ def test_a_platform_that_does_not_answer_degrades() -> None:
             assert "platform" in health.problems
             breaker.succeeded()
             await until(lambda: health.status == "ready")
+
+    asyncio.run(run())
+
+
+def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    """Of HTTP/2: RFC 9113, section 4.1."""
+    head = len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+    return head + body
+
+
+def test_a_watcher_that_reads_nothing_holds_nobody_up() -> None:
+    """It grants the server no window at all, so that a status is never written to the end."""
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": "/grpc.health.v1.Health/Watch",
+        ":authority": "scaler",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    packed = b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in headers.items()
+    )
+    no_window = frame(4, 0, 0, b"\0\4\0\0\0\0")
+    watch = no_window + frame(1, 4, 1, packed) + frame(0, 1, 1, b"\0" * 5)
+
+    async def run() -> None:
+        async with served() as here:
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.server.port)
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + watch)
+            received = b""
+            while frame(1, 4, 1, b"")[3:] not in received:  # headers: the status is on its way
+                received += await reader.read(10_000)
+            here.server.health.set_problem("platform", "down")
+            async with asyncio.timeout(PATIENCE_S):
+                await here.server.stop(0.0)
+            writer.close()
 
     asyncio.run(run())
