@@ -148,11 +148,15 @@ class Driver:
         caller goes away (cancellation), the start goes on for the next.
         """
         key = meta.key
-        if len(request_id) > self.scheduler.limits.key_length:
-            raise Throttled("the request's id is too long")
+        now_ms = self._now_ms()
+        longest = self.scheduler.limits.key_length
+        if len(request_id) > longest or len(key) > longest or len(meta.runtime) > longest:
+            reason = f"the request's id, or the app's key or runtime, is longer than {longest}"
+            for observer in self._observers:
+                observer.refused(now_ms, _brief(meta, longest), now_ms, reason, overload=True)
+            raise Throttled(reason)
         self._tokens += 1
         token = self._tokens
-        now_ms = self._now_ms()
         actions = self.scheduler.arrival(now_ms, token, key, meta.memory_in_mb, meta.runtime)
         if actions and type(first := actions[0]) is Assign and first.request == token:
             instance_id = first.instance.id
@@ -175,9 +179,9 @@ class Driver:
                 observer.waits(now_ms, pool, starts, first=unknown)
         if len(actions) == 1 and isinstance(first := actions[0], Refuse) and first.overload:
             for observer in self._observers:
-                observer.refused(now_ms, meta, now_ms, first.reason)
+                observer.refused(now_ms, meta, now_ms, first.reason, overload=True)
             raise Throttled(first.reason)
-        self._metas[key] = meta
+        self._metas[key] = meta = _brief(meta, longest)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Instance] = loop.create_future()
         self._waiting[token] = future
@@ -197,7 +201,8 @@ class Driver:
             raise
         except Refused as refused:
             for observer in self._observers:
-                observer.refused(self._now_ms(), meta, now_ms, str(refused))
+                overload = isinstance(refused, Throttled)
+                observer.refused(self._now_ms(), meta, now_ms, str(refused), overload=overload)
             raise
         finally:
             enough.cancel()
@@ -524,3 +529,13 @@ class Driver:
         self._carry_out(actions)
         if self.scheduler.next_wake_ms < self._timer_ms:
             self._arm()
+
+
+def _brief(meta: pb.Meta, longest: int) -> pb.Meta:
+    """What we know of an app, to keep: a message holds on to all that its caller packed into it."""
+    return pb.Meta(
+        key=meta.key[:longest],
+        runtime=meta.runtime[:longest],
+        timeout_in_secs=meta.timeout_in_secs,
+        memory_in_mb=meta.memory_in_mb,
+    )

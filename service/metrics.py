@@ -97,7 +97,8 @@ class _Counts:
     warm: int = 0
     cold: int = 0
     causes: Counter[str] = field(default_factory=Counter)
-    refused: int = 0
+    throttled: int = 0
+    failed: int = 0
     gone: int = 0
     completed: int = 0
     broken: int = 0
@@ -192,8 +193,13 @@ class Metrics(Observer):
             cause = "starting" if pool.starting > starts else "let_go"
         self._counts.causes[cause] += 1
 
-    def refused(self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str) -> None:
-        self._counts.refused += 1
+    def refused(
+        self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str, *, overload: bool
+    ) -> None:
+        if overload:
+            self._counts.throttled += 1
+        else:
+            self._counts.failed += 1
 
     def gone(self, now_ms: float, meta: pb.Meta, arrival_ms: float) -> None:
         self._counts.gone += 1
@@ -252,9 +258,13 @@ class Metrics(Observer):
         )
         yield _counter(
             "scaler_requests_unserved",
-            "Requests that got no instance: refused, or their caller went away.",
+            "Requests that got no instance: beyond a limit, failed, or their caller went away.",
             "outcome",
-            {"refused": counts.refused, "caller_gone": counts.gone},
+            {
+                "throttled": counts.throttled,
+                "failed": counts.failed,
+                "caller_gone": counts.gone,
+            },
         )
         yield _counter(
             "scaler_completions",

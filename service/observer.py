@@ -37,8 +37,10 @@ class Observer:
     def completed(self, now_ms: float, served: Served, result: pb.Result) -> None:
         """Its Idle came."""
 
-    def refused(self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str) -> None:
-        """A request gets no instance."""
+    def refused(
+        self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str, *, overload: bool
+    ) -> None:
+        """A request gets no instance; `overload` where a limit is why, not a failure."""
 
     def gone(self, now_ms: float, meta: pb.Meta, arrival_ms: float) -> None:
         """A request's caller went away before its answer."""

@@ -143,7 +143,9 @@ class Recorder(Observer):
             )
         )
 
-    def refused(self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str) -> None:
+    def refused(
+        self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str, *, overload: bool
+    ) -> None:
         self._unserved(now_ms, meta, arrival_ms, "refused")
 
     def gone(self, now_ms: float, meta: pb.Meta, arrival_ms: float) -> None:

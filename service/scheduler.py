@@ -120,9 +120,6 @@ class Scheduler:
     ) -> Actions:
         limits = self.limits
         refused = self._refusal(request, memory_mb, 0)
-        if refused is None and max(len(key), len(runtime)) > limits.key_length:
-            reason = f"the app's key or runtime is longer than {limits.key_length}"
-            refused = Refuse(request, reason, overload=True)
         if refused is not None:
             return (refused,)
         forgotten = self.pools.forget_before(now_ms - limits.forget_ms)

@@ -71,7 +71,9 @@ class Tracing(Observer):
         span.set_attribute("scaler.instance", served.instance.id)
         span.end(end_time=_ns(served.assigned_ms))
 
-    def refused(self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str) -> None:
+    def refused(
+        self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str, *, overload: bool
+    ) -> None:
         span = self._begin("Assign", meta, arrival_ms)
         span.set_attribute("scaler.refused", escaped(reason))
         span.set_status(self._error)

@@ -135,6 +135,26 @@ def test_what_is_too_large_is_throttle(limits: Limits, meta: pb.Meta, request_id
             reply = await here.stub.Assign(assign(request_id, meta))
             assert reply.status == pb.Throttle
             assert not here.platform.slots
+            assert not here.server.driver.waiting
+
+    asyncio.run(run())
+
+
+def test_of_an_app_no_more_is_kept_than_its_limits_allow() -> None:
+    """Whatever a caller packs into its message, once the app is known as well."""
+
+    async def run() -> None:
+        async with served(limits=Limits(key_length=10)) as here:
+            unknown_field = b"\x7a\x80\x08" + b"x" * 1024  # number 15
+            meta = pb.Meta.FromString(META.SerializeToString() + unknown_field)
+            replies = [await here.stub.Assign(assign(f"r{n}", meta)) for n in range(2)]
+            assert here.server.driver._metas["app"] == META
+            assert here.server.driver._metas["app"].ByteSize() == META.ByteSize()
+            longer = pb.Meta(key="app", runtime="r" * 11, memory_in_mb=128)
+            assert (await here.stub.Assign(assign("longer", longer))).status == pb.Throttle
+            assert here.server.driver._metas["app"] == META
+            for reply in replies:
+                await here.stub.Idle(done(reply.assigment))
 
     asyncio.run(run())
 

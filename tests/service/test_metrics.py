@@ -172,7 +172,7 @@ def test_requests_that_got_nothing() -> None:
         assert refused
         seen = await scrape(page)
         assert seen("scaler_requests_unserved_total", outcome="caller_gone") == 1
-        assert seen("scaler_requests_unserved_total", outcome="refused") == 1
+        assert seen("scaler_requests_unserved_total", outcome="failed") == 1
         assert seen("scaler_slot_events_total", event="start_failed") >= 1
 
     asyncio.run(with_metrics(work, Fixed(300.0), create_ms=300.0))

@@ -49,7 +49,7 @@ def test_what_is_recorded_reads_as_a_trace(tmp_path: Path) -> None:
     started(recorder)
     tell(recorder, 250)
     meta = pb.Meta(key="other", runtime="java", timeout_in_secs=9, memory_in_mb=512)
-    recorder.refused(START_MS + 5.0, meta, START_MS, "no")
+    recorder.refused(START_MS + 5.0, meta, START_MS, "no", overload=False)
     recorder.gone(START_MS + 5.0, meta, START_MS)
     recorder.close()
     assert (recorder.recorded, recorder.dropped, recorder.problem) == (252, 0, None)
