@@ -11,6 +11,8 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from service.logs import escaped
+
 out = Console()
 err = Console(stderr=True)
 
@@ -22,13 +24,14 @@ class UserError(Exception):
 def fail(message: str) -> NoReturn:
     """Prints the one line and ends with exit code 2."""
     line = " ".join(message.split())
-    print(f"scaler: {line}", file=sys.stderr)
+    # What stands in a file or an option may hold what a terminal takes for a command.
+    print(f"scaler: {escaped(line, len(line))}", file=sys.stderr)
     sys.exit(2)
 
 
 def say(line: str, console: Console = err) -> None:
     """One line whatever the terminal's width, and nothing in it taken for markup."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(escaped(line, len(line)), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

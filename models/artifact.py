@@ -83,10 +83,13 @@ def read_artifact(folder: Path) -> Model:
     """The model in `folder`. Raises `ArtifactError` unless it is exactly what was written."""
     folder = Path(folder)
     manifest = read_manifest(folder)
-    arrays = {name: _read_array(folder, name, manifest["files"]) for name in manifest["arrays"]}
     try:
+        files = manifest["files"]
+        arrays = {
+            name: _read_array(folder, name, files[f"{name}.npy"]) for name in manifest["arrays"]
+        }
         return Model.from_parts(arrays, manifest["settings"])
-    except (KeyError, ValueError, TypeError) as error:
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise ArtifactError(
             f"{folder}: its arrays do not make a model ({error}): train it again"
         ) from None
@@ -170,9 +173,10 @@ def _swap(new: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _read_array(folder: Path, name: str, files: Mapping[str, Any]) -> npt.NDArray[Any]:
+def _read_array(folder: Path, name: str, expected: Mapping[str, Any]) -> npt.NDArray[Any]:
+    if not _ARRAY_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of an array")
     path = folder / f"{name}.npy"
-    expected = files[path.name]
     try:
         # The bytes that were checked are the bytes that are loaded.
         if path.stat().st_size != expected["bytes"]:
@@ -185,10 +189,9 @@ def _read_array(folder: Path, name: str, files: Mapping[str, Any]) -> npt.NDArra
     if hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise ArtifactError(f"{path}: was altered since training: its SHA-256 is another")
     try:
-        array: npt.NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except ValueError:
         raise ArtifactError(f"{path}: is not an array that loads without executing") from None
-    return array
 
 
 def _manifest_sha256(manifest: Mapping[str, Any]) -> str:

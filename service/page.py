@@ -6,9 +6,10 @@ import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import TimeoutError as StalledError
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import BoundedSemaphore, Thread
+from threading import Lock, Thread
 from typing import Any, TypeVar
 
 import orjson
@@ -110,20 +111,28 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_port = False
 
     def __init__(self, *arguments: Any) -> None:
-        self._free = BoundedSemaphore(MAX_CONNECTIONS)
+        self._open: dict[Any, None] = {}
+        """Connections, the oldest first."""
+        self._lock = Lock()
         super().__init__(*arguments)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        with self._lock:
+            if len(self._open) >= MAX_CONNECTIONS:
+                # An answer takes milliseconds: who is there the longest only keeps others out.
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._open[request] = None
+        super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            with self._lock:
+                self._open.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that broke off: nobody's business."""

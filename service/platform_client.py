@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import Any
+
 import grpc
 import grpc.aio
 
@@ -33,14 +36,22 @@ class PlatformError(Exception):
     """A call of the platform that did not do what was asked. Its text is the reason, one line."""
 
     def __init__(
-        self, reason: str, *, retry: bool = False, in_doubt: bool = False, unreachable: bool = False
+        self,
+        reason: str,
+        *,
+        retry: bool = False,
+        in_doubt: bool = False,
+        unreachable: bool = False,
+        not_found: bool = False,
     ) -> None:
         """`retry`: the same call may do better. `in_doubt`: it may have been done all the same.
-        `unreachable`: the platform as a whole does not answer."""
+        `unreachable`: the platform as a whole does not answer. `not_found`: it knows no such slot.
+        """
         super().__init__(reason)
         self.retry = retry
         self.in_doubt = in_doubt
         self.unreachable = unreachable
+        self.not_found = not_found
 
 
 class PlatformClient:
@@ -63,7 +74,7 @@ class PlatformClient:
         """New calls go over a new connection; returns when those on the old one are done."""
         old = self._channel
         self._connect(credentials)
-        await old.close(INIT_TIMEOUT_S)
+        await old.close(CREATE_TIMEOUT_S)  # each of them has a deadline of its own before that
 
     async def create_slot(self, request_id: str, memory_mb: int) -> str:
         """Returns the id of the new slot."""
@@ -71,11 +82,9 @@ class PlatformClient:
             request_id=request_id,
             resource_config=pb.ResourceConfig(memory_in_megabytes=memory_mb),
         )
-        try:
-            reply = await self._stub.CreateSlot(request, timeout=CREATE_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise _failure("CreateSlot", error) from None
-        _check("CreateSlot", reply.status, reply.error_message)
+        reply = await _answer(
+            "CreateSlot", self._stub.CreateSlot(request, timeout=CREATE_TIMEOUT_S)
+        )
         if not reply.slot.id:
             raise PlatformError("CreateSlot answered Ok without a slot", retry=True)
         return str(reply.slot.id)
@@ -85,27 +94,40 @@ class PlatformClient:
         request = pb.InitRequest(
             request_id=request_id, slot_id=slot_id, instance_id=instance_id, meta_data=meta
         )
-        try:
-            reply = await self._stub.Init(request, timeout=INIT_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise _failure("Init", error) from None
-        _check("Init", reply.status, reply.error_message)
+        await _answer("Init", self._stub.Init(request, timeout=INIT_TIMEOUT_S))
 
     async def destroy_slot(self, request_id: str, slot_id: str, reason: str) -> None:
         """Gives the slot back. A slot that the platform no longer knows counts as given back."""
         request = pb.DestroySlotRequest(request_id=request_id, id=slot_id, reason=reason)
+        call = self._stub.DestroySlot(request, timeout=DESTROY_TIMEOUT_S)
         try:
-            reply = await self._stub.DestroySlot(request, timeout=DESTROY_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                return
-            raise _failure("DestroySlot", error) from None
-        if reply.status != pb.NotFound:
-            _check("DestroySlot", reply.status, reply.error_message)
+            await _answer("DestroySlot", call)
+        except PlatformError as error:
+            if not error.not_found:
+                raise
 
     async def close(self) -> None:
         """Ends the connection."""
         await self._channel.close(None)
+
+
+async def _answer(call: str, reply: Awaitable[Any]) -> Any:
+    """The reply, if it says that all went well. Raises PlatformError."""
+    try:
+        answer = await reply
+    except grpc.aio.AioRpcError as error:
+        raise _failure(call, error) from None
+    if answer is None:  # gRPC could not read it, and has logged that
+        raise PlatformError(f"{call} answered what cannot be read", retry=True, in_doubt=True)
+    status = answer.status
+    if status != pb.Ok:
+        name = pb.Status.Name(status) if status in pb.Status.values() else str(status)
+        raise PlatformError(
+            f"{call} answered {name}: {' '.join(answer.error_message.split())}"[:300],
+            retry=status in (pb.Throttle, pb.InternalError),
+            not_found=status == pb.NotFound,
+        )
+    return answer
 
 
 def _failure(call: str, error: grpc.aio.AioRpcError) -> PlatformError:
@@ -117,13 +139,5 @@ def _failure(call: str, error: grpc.aio.AioRpcError) -> PlatformError:
         retry=not hopeless,
         in_doubt=not hopeless,
         unreachable=code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED),
+        not_found=code is grpc.StatusCode.NOT_FOUND,
     )
-
-
-def _check(call: str, status: int, message: str) -> None:
-    if status != pb.Ok:
-        name = pb.Status.Name(status) if status in pb.Status.values() else str(status)
-        raise PlatformError(
-            f"{call} answered {name}: {' '.join(message.split())}"[:300],
-            retry=status in (pb.Throttle, pb.InternalError),
-        )

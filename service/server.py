@@ -296,14 +296,14 @@ async def serve_until_signal(
         page = Page(metrics, health, operations.metrics_host, operations.metrics_port)
         log.info("metrics and health on port %d", page.port)
     settle_memory()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     try:
         await server.start()
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
         ended = loop.create_task(server.until_ended())
         ended.add_done_callback(lambda _: stop.set())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
         if chosen.problem is not None:
             log.error("DEGRADED: served by the built-in policy: %s", chosen.problem)
         if recorder is not None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from models import artifact
 from models.artifact import ArtifactError, read_artifact, read_manifest, write_artifact
 from models.habits import Model
 from tests.traces import trace_of
@@ -119,6 +122,28 @@ def test_altered_array(folder: Path) -> None:
     assert "altered" in refused(folder)
     path.write_bytes(content[:-1])
     assert "altered" in refused(folder)
+
+
+def test_a_manifest_made_to_harm(folder: Path, tmp_path: Path) -> None:
+    """Its checksum is right: whoever writes it can compute that."""
+    np.save(tmp_path / "other.npy", np.zeros(3))
+    content = (tmp_path / "other.npy").read_bytes()
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    outside: dict[str, Any] = {"arrays": ["../other"], "files": {"../other.npy": entry}}
+    cases: list[dict[str, Any]] = [
+        outside,
+        {"files": []},
+        {"arrays": [1]},
+        {"arrays": 7},
+        {"settings": 7},
+    ]
+    for changes in cases:
+        forged = json.loads((folder / "manifest.json").read_text()) | changes
+        forged["sha256"] = artifact._manifest_sha256(forged)
+        forged_folder = tmp_path / "forged"
+        shutil.copytree(folder, forged_folder, dirs_exist_ok=True)
+        (forged_folder / "manifest.json").write_text(json.dumps(forged))
+        assert "do not make a model" in refused(forged_folder)
 
 
 def test_missing_array(folder: Path) -> None:

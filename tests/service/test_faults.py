@@ -348,6 +348,34 @@ def test_an_answer_that_is_none(reply: pb.CreateSlotReply, says: str) -> None:
     asyncio.run(run())
 
 
+def test_an_answer_that_cannot_be_read_is_an_error_like_others() -> None:
+    async def garbled(request: bytes, context: object) -> bytes:
+        return b"\xff"
+
+    async def run() -> None:
+        server = grpc.aio.server()
+        calls = ("CreateSlot", "Init", "DestroySlot")
+        handlers = {call: grpc.unary_unary_rpc_method_handler(garbled) for call in calls}
+        name = pb.DESCRIPTOR.services_by_name["Platform"].full_name
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, handlers)])
+        client = PlatformClient(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+        await server.start()
+        asked = (
+            client.create_slot("r", 128),
+            client.init("r", "s", "i", META),
+            client.destroy_slot("r", "s", "why"),
+        )
+        for each in asked:
+            with pytest.raises(PlatformError, match="cannot be read") as failed:
+                await each
+            assert failed.value.retry
+            assert failed.value.in_doubt
+        await client.close()
+        await server.stop(None)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_drain_gives_back_what_is_still_in_use_all_at_once(
     answers: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

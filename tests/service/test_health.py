@@ -117,6 +117,26 @@ def test_a_platform_that_does_not_answer_degrades() -> None:
     asyncio.run(run())
 
 
+def test_connections_that_say_nothing_keep_nobody_out() -> None:
+    async def run() -> None:
+        health = Health()
+        health.enter(Phase.READY)
+        page = Page(Metrics(health), health, "127.0.0.1", 0)
+        address = ("127.0.0.1", page.port)
+        silent = [
+            await asyncio.open_connection(*address) for _ in range(service.page.MAX_CONNECTIONS)
+        ]
+        for _, writer in silent:
+            writer.write(b"G")
+        status, _ = await asyncio.to_thread(get, f"http://127.0.0.1:{page.port}/healthz")
+        assert status == 200
+        for _, writer in silent:
+            writer.close()
+        page.close()
+
+    asyncio.run(run())
+
+
 def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
     """Of HTTP/2: RFC 9113, section 4.1."""
     head = len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
