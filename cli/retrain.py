@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from data.recording import is_recording, observed_create_ms, read_recording
 from data.trace import Trace, TraceError
 from models.artifact import ArtifactError
 from models.store import Store, StoreError
+from models.validity import MAX_PRICE
 from simulator.replay import CREATE_MS
 from training.drift import Drift
 from training.retrain import DAY_MS, Busy, Options, RetrainError, check_recording, job, retrain
@@ -43,7 +45,9 @@ def retrain_command(
     price: Annotated[
         float | None,
         typer.Option(
-            min=1e-6, help="Seconds of waiting a GB·s is worth, as for serve; else found."
+            min=1e-6,
+            max=MAX_PRICE,
+            help="Seconds of waiting a GB·s is worth, as for serve; else found.",
         ),
     ] = None,
     create_ms: Annotated[
@@ -73,6 +77,7 @@ def retrain_command(
             holdout_ms=None if holdout is None else duration_ms("--holdout", holdout),
             margin=margin,
             price=price,
+            create_ms=CREATE_MS if create_ms is None else create_ms,
             jobs=jobs,
             keep=keep,
         )
@@ -82,10 +87,8 @@ def retrain_command(
         with job(opened) as work, progress("reading", 1.0) as show:
             trace = _read(log, options.window_ms)
             check_recording(trace, log)
-            create_ms = create_ms if create_ms is not None else _create_ms(log)
-            options = Options(
-                options.window_ms, options.holdout_ms, margin, price, create_ms, jobs, keep
-            )
+            if create_ms is None:
+                options = replace(options, create_ms=_create_ms(log), create_ms_recorded=True)
             result, drift = retrain(
                 trace, opened, options, work, dry_run=dry_run, report=lambda _, share: show(share)
             )
@@ -101,6 +104,10 @@ def retrain_command(
     except (ArtifactError, RetrainError, StoreError, TraceError, UserError) as error:
         _failed(json, "failed", str(error))
         raise UserError(str(error)) from None
+    except OSError as error:  # a full disk, say: whoever reads the line is told all the same
+        reason = f"{error.filename or store}: {error.strerror or error}"
+        _failed(json, "failed", reason)
+        raise UserError(reason) from None
     for note in result["notes"]:
         err.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
     if json:

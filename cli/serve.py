@@ -155,6 +155,8 @@ def serve(
         raise UserError("--ledger-sync goes with --ledger FILE: without one no slot is remembered")
     if until_closed is not None:
         stop_when_closed(*host_and_port(until_closed, "--until-closed"))
+    if model is not None and policy != LEARNED:
+        raise UserError(f"--model is for the learned policy, not for {policy}")
     if store is not None and (model is not None or policy != LEARNED):
         raise UserError("--store is for the learned policy, and instead of --model")
     operations = Operations(

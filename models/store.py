@@ -75,6 +75,8 @@ class Store:
         """`location` is a folder or a URL of fsspec's (`s3://bucket/models`). It need not exist.
         Raises StoreError."""
         self.location = location
+        if not location.strip():
+            raise StoreError("the store's location is empty: name a folder or a URL")
         try:
             self._fs, root = fsspec.core.url_to_fs(
                 location, use_listings_cache=False, skip_instance_cache=True

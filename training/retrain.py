@@ -33,13 +33,15 @@ from typing import Any
 import joblib
 import numpy as np
 
+from data.columnar import read_parquet, write_parquet
 from data.files import whole
 from data.recording import JOURNAL, SEGMENT
-from data.trace import Trace
+from data.trace import Trace, TraceError
 from models.artifact import ArtifactError, read_artifact, write_artifact
 from models.habits import Model
 from models.store import Store, StoreError
 from simulator.figures import Figures, price_s_per_gb_s
+from simulator.replay import CREATE_MS
 from training.drift import Drift, drift
 from training.evaluate import Window, measure
 from training.fit import fit
@@ -52,6 +54,8 @@ MIN_HOLDOUT_S = 600.0
 MAX_TORN_SHARE = 0.1
 """Where more of the recording's files are unreadable, something is wrong with it."""
 SETTLE_MS = 120_000.0
+KEPT_LOG = "log.parquet"
+"""The requests that a job is about, in its work folder."""
 RESUMED_S = 43_200.0
 """A job that was begun longer ago is not gone on with."""
 SHOWN_APPS = 20
@@ -82,7 +86,9 @@ class Options:
     """By which share of their costs the challenger must be below the others."""
     price: float | None = None
     """Seconds of waiting that a GB·s is worth, in service and in judging; None is found."""
-    create_ms: float = 300.0
+    create_ms: float = CREATE_MS
+    create_ms_recorded: bool = False
+    """It is what the recording says, not what was asked for."""
     jobs: int = 1
     keep: int = 30
     """Versions that stay in the store."""
@@ -104,10 +110,6 @@ class Parts:
 
 def split(log: Trace, options: Options) -> Parts:
     """Raises RetrainError where there is too little."""
-    if not len(log):
-        raise RetrainError(
-            f"{log.name}: nothing older than {SETTLE_MS / 1000.0:g} s is recorded: record for longer"
-        )
     last_ms = float(log.arrival_ms[-1])
     recent = log.between(last_ms - options.window_ms, inf)
     span_ms = last_ms - float(recent.arrival_ms[0])
@@ -147,23 +149,39 @@ def check_recording(log: Trace, path: Path) -> None:
         raise RetrainError(f"{path}: {late} requests arrive in the future: its clock was wrong")
 
 
-def settled(log: Trace, work: Path, options: Options, champion: str | None) -> Trace:
-    """The requests that this job is about: those of the job that it goes on with, else all but the
-    last SETTLE_MS, of which some still run and are not recorded yet."""
-    path = work / "job.json"
-    about = [repr(replace(options, jobs=1)), champion]
+def settled(
+    log: Trace, work: Path, options: Options, champion: str | None
+) -> tuple[Trace, Options]:
+    """The requests that this job is about, and its options: those of the job that it goes on with,
+    else all but the last SETTLE_MS, of which some still run and are not recorded yet.
+
+    They lie in the work folder: what is recorded, or taken away, meanwhile changes nothing."""
+    path, kept = work / "job.json", work / KEPT_LOG
+    asked = replace(options, jobs=1)
+    if options.create_ms_recorded:
+        asked = replace(asked, create_ms=CREATE_MS)
+    about = [repr(asked), champion]
     try:
         known = json.loads(path.read_bytes())
-        until_ms = float(known["until_ms"])
         fresh = datetime.now(UTC).timestamp() - path.stat().st_mtime < RESUMED_S
-        if known["about"] == about and fresh and until_ms <= float(log.arrival_ms[-1]):
-            return log.between(-inf, until_ms)
-    except (OSError, ValueError, KeyError, TypeError):
+        if known["about"] == about and fresh:
+            trace = read_parquet(kept)
+            options = replace(options, create_ms=float(known["create_ms"]))
+            return replace(trace, name=log.name), options
+    except (OSError, ValueError, KeyError, TypeError, TraceError):
         pass
-    until_ms = float(log.arrival_ms[-1]) - SETTLE_MS
+    settled_ms = float(log.arrival_ms[-1]) - SETTLE_MS
+    older = log.between(-inf, settled_ms)
+    if not len(older):
+        raise RetrainError(
+            f"{log.name}: nothing older than {SETTLE_MS / 1000.0:g} s is recorded: record for longer"
+        )
+    path.unlink(missing_ok=True)
+    write_parquet(older, kept)
     with whole(path) as file:
-        file.write_text(json.dumps({"until_ms": until_ms, "about": about}))
-    return log.between(-inf, until_ms)
+        file.write_text(json.dumps({"create_ms": options.create_ms, "about": about}))
+    # As it will be read by a job that goes on: apps may come in another order.
+    return replace(read_parquet(kept), name=log.name), options
 
 
 def retrain(
@@ -176,7 +194,6 @@ def retrain(
     report: Report = lambda text, share: None,
 ) -> tuple[dict[str, Any], Drift]:
     """Trains, judges, and promotes the winner. Returns the JSON line's object, and all the drift.
-
     Raises RetrainError where the log is no good, StoreError; nothing is promoted then.
     """
     pointer = store.pointer()
@@ -191,10 +208,11 @@ def retrain(
             problem = f"the champion is not judged: {error}"
     version = None if pointer is None else pointer.version
     try:
-        parts = split(settled(log, work, options, version), options)
+        kept, options = settled(log, work, options, version)
+        parts = split(kept, options)
     except RetrainError:
         # Else the next one would look at the same requests, however many were recorded since.
-        (work / "job.json").unlink(missing_ok=True)
+        _forget_job(work)
         raise
     if saw_until_ms > parts.judged.split_ms:
         problem = "the champion was trained on some of what it is judged by, which flatters it"
@@ -275,6 +293,8 @@ def _figures(judged: Window, model: Model | None, options: Options) -> dict[str,
     setting = Setting(BASELINE) if model is None else Setting("learned", price=options.price)
     found: Figures = measure(judged, setting, options.create_ms, model).figures
     known: dict[str, Any] = {name: getattr(found, name) for name in FIGURES if name != "cost_s"}
+    if not found.execution_s:
+        raise RetrainError("no request held out took any time: there is nothing to judge by")
     known["exchange_rate"] = price_s_per_gb_s(
         found.execution_gb_s, found.slot_gb_s, found.execution_s, found.wait_s
     )
@@ -357,7 +377,13 @@ class _Steps:
 
     def done(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
-        (self._work / "job.json").unlink(missing_ok=True)
+        _forget_job(self._work)
+
+
+def _forget_job(work: Path) -> None:
+    """The next one looks at what is recorded then."""
+    for name in ("job.json", KEPT_LOG):
+        (work / name).unlink(missing_ok=True)
 
 
 @contextmanager

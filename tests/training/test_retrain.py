@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +127,15 @@ def test_a_job_that_was_killed_goes_on(
 
     monkeypatch.setattr(retraining, "fit", counted)
     early = log.between(-np.inf, float(log.arrival_ms[-500]))
+    recorded = replace(OPTIONS, create_ms=301.0, create_ms_recorded=True)
     with pytest.raises(KeyboardInterrupt):
-        run(early, store, report=killed)
-    # More was recorded meanwhile: it goes on with what it had.
-    assert run(log, store)["outcome"] == "promoted"
+        run(early, store, recorded, report=killed)
+    # More was recorded meanwhile, and what was first is gone: it goes on with what it had.
+    later = log.between(float(log.arrival_ms[100]), np.inf)
+    slower = replace(later, apps=tuple(replace(app, init_ms=app.init_ms + 1) for app in log.apps))
+    result = run(slower, store, replace(recorded, create_ms=302.0))
+    assert result["outcome"] == "promoted"
+    assert not any((tmp_path / ".retrain").glob("*.parquet"))
     assert len(fits) == 2
     assert len(early) >= fits[1] > fits[0]
 
@@ -210,11 +215,15 @@ def test_garbled_values_lose(log: Trace, tmp_path: Path) -> None:
 
 
 def test_settled_leaves_out_what_still_runs(log: Trace, tmp_path: Path) -> None:
-    kept = settled(log, tmp_path, OPTIONS, None)
+    kept, _ = settled(log, tmp_path, OPTIONS, None)
     assert int(log.arrival_ms[-1]) - int(kept.arrival_ms[-1]) >= 120_000
     more = generate("contest-1", days=2.0 / 24.0, seed=3)
-    assert len(settled(more, tmp_path, OPTIONS, None)) <= len(more)
-    shutil.rmtree(tmp_path)
+    assert len(settled(more, tmp_path, OPTIONS, None)[0]) == len(kept)  # it goes on
+
+
+def test_requests_that_take_no_time_are_refused(log: Trace, tmp_path: Path) -> None:
+    with pytest.raises(RetrainError, match="took any time"):
+        run(replace(log, duration_ms=log.duration_ms * 0), Store(str(tmp_path)))
 
 
 def test_drift_finds_the_app_that_changed(log: Trace) -> None:
