@@ -70,7 +70,9 @@ def serve(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(help="Follow a model store, a folder or an fsspec URL, instead of --model."),
+        typer.Option(
+            help="Follow a model store, a folder or an fsspec URL. --model serves until it has one."
+        ),
     ] = None,
     record: Annotated[
         Path | None, typer.Option(help="A folder to record every request into, for retraining.")
@@ -157,8 +159,8 @@ def serve(
         stop_when_closed(*host_and_port(until_closed, "--until-closed"))
     if model is not None and policy != LEARNED:
         raise UserError(f"--model is for the learned policy, not for {policy}")
-    if store is not None and (model is not None or policy != LEARNED):
-        raise UserError("--store is for the learned policy, and instead of --model")
+    if store is not None and policy != LEARNED:
+        raise UserError(f"--store is for the learned policy, not for {policy}")
     operations = Operations(
         tls=_server_tls(tls_cert, tls_key, tls_client_ca),
         platform_tls=channel_tls(
@@ -187,7 +189,7 @@ def serve(
         if store is None:
             chosen = choose_policy(policy, model, price, strict=strict_model)
         else:
-            chosen, follower = follow_store(store, price, strict=strict_model)
+            chosen, follower = follow_store(store, model, price, strict=strict_model)
             operations = replace(operations, follower=follower)
         if otlp is not None:
             host_and_port(otlp, "--otlp")

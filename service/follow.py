@@ -51,6 +51,10 @@ class Follower:
         self.manifest: Mapping[str, Any] = {}
         self.problem: str | None = None
         """Why the version that the store points to is not the one in service."""
+        self.empty = False
+        """Nothing was ever promoted, as far as `first` saw."""
+        self.meanwhile: Mapping[str, str] | None = None
+        """What serves until a version does, where that is another model; see `about`."""
         self.reloads = 0
         self.refusals = 0
         self._store = store
@@ -71,6 +75,7 @@ class Follower:
             self.problem = str(error)
             return Learned(price=self._price)
         if pointer is None:
+            self.empty = True
             self.problem = f"{self._store.location}: no version is in service yet"
             return Learned(price=self._price)
         for version in (pointer.version, *pointer.history[-2::-1]):
@@ -86,6 +91,8 @@ class Follower:
 
     def about(self) -> dict[str, str]:
         """What serves, for people and metrics."""
+        if self.version is None and self.meanwhile is not None:
+            return dict(self.meanwhile)
         trained_on = self.manifest.get("trained_on")
         return {
             "policy": Learned.name,

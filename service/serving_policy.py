@@ -68,17 +68,23 @@ def choose_policy(
 
 
 def follow_store(
-    location: str, price: float | None = None, *, strict: bool = False
+    location: str, folder: Path | None = None, price: float | None = None, *, strict: bool = False
 ) -> tuple[Chosen, Follower]:
     """What the store at `location` has in service, and who keeps to it from then on.
 
-    Where that is nothing, or no good, the newest version before it serves, else the built-in prior;
-    with `strict` it raises ArtifactError. Raises StoreError where there can be no store, and
-    PolicyError for a price that there is not.
+    Where that is nothing, or no good, the newest version before it serves, else the model in
+    `folder`, else the built-in prior. With a good model in `folder` a store where nothing was
+    promoted yet is as it should be; else, with `strict`, it raises ArtifactError. Raises StoreError
+    where there can be no store, and PolicyError for a price that there is not.
     """
     make_policy(LEARNED, model=Model(), price=price)
     follower = Follower(Store(location), price=price)
-    policy = follower.first()
+    policy: Policy = follower.first()
+    if follower.version is None and folder is not None:
+        meanwhile = choose_policy(LEARNED, folder, price, strict=strict)
+        policy, follower.meanwhile = meanwhile.policy, meanwhile.about
+        if follower.empty:
+            follower.problem = meanwhile.problem
     if strict and follower.problem is not None:
         raise ArtifactError(follower.problem)
     return Chosen(policy, follower.about(), follower.problem), follower

@@ -10,6 +10,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
+from models.artifact import write_artifact
 from models.habits import MEMORY_GAPS, PERIODS_MS, AppHabits, Model, PlaceHabits
 from models.learned import Learned
 from models.policy import Pool
@@ -19,6 +20,7 @@ from service.proto import scaler_pb2 as pb
 from service.proto import scaler_pb2_grpc
 from service.scheduler import Scheduler
 from service.server import ScalerServer
+from service.serving_policy import follow_store
 from simulator.platform import SimulatedPlatform
 
 ABOUT = {"created": "", "trained_on": {"name": "t", "last_arrival_ms": 1_000}}
@@ -128,6 +130,23 @@ def test_starts_with_the_newest_version_that_is_fit(tmp_path: Path) -> None:
     follower = Follower(store)
     assert follower.first().model.apps == {}
     assert follower.version is None
+
+
+def test_a_model_serves_until_the_store_has_one(tmp_path: Path) -> None:
+    store, folder = Store(str(tmp_path / "store")), tmp_path / "model"
+    write_artifact(folder, model(0.07), ABOUT)
+    chosen, follower = follow_store(store.location, folder, strict=True)
+    assert isinstance(chosen.policy, Learned)
+    assert (chosen.policy.price, chosen.problem, follower.problem) == (0.07, None, None)
+    assert follower.about() == chosen.about
+    assert chosen.about["trained_on"] == "t"
+    version = store.add(model(0.02), ABOUT)
+    store.promote(version)
+    assert follow_store(store.location, folder)[1].version == version
+    damage(tmp_path / "store", version)
+    chosen, _ = follow_store(store.location, folder)
+    assert chosen.about["trained_on"] == "t"
+    assert chosen.problem is not None
 
 
 def place_of(pool: Pool) -> tuple[list[float], list[float]]:
