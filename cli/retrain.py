@@ -69,7 +69,8 @@ def retrain_command(
     the model in service, the challenger and fixed:300, and promotes what wins by the margin.
 
     Exit codes: 0 it is done, whether promoted or not; 2 the recording or the store is no good, and
-    nothing changed; 3 another retraining works on this store.
+    nothing changed; 3 another retraining works on this store; 10, with --exit-code, nothing was
+    promoted.
     """
     try:
         options = Options(
