@@ -253,6 +253,7 @@ class Driver:
         while self.scheduler.instances and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         await self._end_starts()
+        await asyncio.sleep(0)  # whoever was given an instance just now has it
         # An Idle that comes now changes nothing: the slot is given back here.
         self._serving.clear()
         self._inherited.clear()
