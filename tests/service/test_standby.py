@@ -11,6 +11,8 @@ import pytest
 from models.fixed import Fixed
 from service import standby
 from service.driver import Driver, Refused
+from service.health import Health
+from service.metrics import Metrics
 from service.proto import scaler_pb2 as pb
 from service.scheduler import Scheduler
 from tests.service.running import META, until
@@ -52,13 +54,17 @@ def standing(
 
     async def run() -> None:
         platform = Unsteady()
-        driver = Driver(Scheduler(Fixed(60.0)), platform)
+        metrics = Metrics(Health())
+        driver = Driver(Scheduler(Fixed(60.0)), platform, observers=(metrics,))
+        metrics.watch(driver)
         instance = await driver.assign("first", META)
         other = await driver.assign("other", OTHER)
         driver.idle(
             pb.Assignment(request_id="other", meta_key="other", instance_id=other), pb.Result()
         )
         await test(Here(driver, platform, instance))
+        # What an instance was idle for ends when a request has it, not when that request came.
+        assert metrics._counts.idle_mb_ms >= 0.0
         assert not driver._standby._called
         assert not driver._standby._lines
         await driver.drain(0.0)
