@@ -43,6 +43,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("wait_p99_ms", "p99 ms", ",.0f"),
 )
 _WIDEST = 240
+SPLIT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def evaluate(
     trace: Source,
     split: Annotated[
         float, typer.Option(help="Where measuring starts, a fraction of the span, in (0, 1).")
-    ] = 0.5,
+    ] = SPLIT,
     policy: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,6 +107,8 @@ def evaluate(
         raise UserError(f"--split {split:g}: it must lie between 0 and 1")
     if price is not None and not (isfinite(price) and price > 0.0):
         raise UserError(f"--price {price:g}: it must be a number above 0")
+    if folds is not None and split != SPLIT:
+        raise UserError("--folds splits by itself: leave out --split")
     if folds is not None and (outcomes or report or picture):
         raise UserError("--folds gives figures only: leave out --outcomes, --report, --picture")
     if outcomes is not None and sweep:

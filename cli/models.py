@@ -36,6 +36,9 @@ def list_versions(store: StoreOption, json: Json = False) -> None:
     if json:
         print_json({"store": store, "current": current, "versions": rows})
         return
+    if not rows:
+        say(f"{store}: no version is there; `scaler retrain` makes one, `scaler models add` too")
+        return
     table = Table(title=escape(store), title_justify="left")
     for name in ("", "version", "made", "requests", "apps", "price", "score"):
         justify: Literal["left", "right"] = "right" if name in ("requests", "apps") else "left"

@@ -35,6 +35,9 @@ from service.tls import ServerTls, TlsError
 from service.tracing import Tracing, TracingError
 
 log = logging.getLogger("scaler")
+LOCAL = "127.0.0.1"
+RECORD_DAYS = 30.0
+RECORD_GB = 10.0
 KNOWN_ERRORS = (
     ArtifactError,
     LedgerError,
@@ -49,9 +52,7 @@ KNOWN_ERRORS = (
 
 
 def serve(
-    host: Annotated[
-        str, typer.Option(envvar="SCALER_HOST", help="Address to listen on.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(envvar="SCALER_HOST", help="Address to listen on.")] = LOCAL,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")
     ] = 9001,
@@ -79,11 +80,11 @@ def serve(
     ] = None,
     record_days: Annotated[
         float, typer.Option(min=0, help="Records are taken away after so many days.")
-    ] = 30.0,
+    ] = RECORD_DAYS,
     record_gb: Annotated[
         float,
         typer.Option(min=0, max=1e9, help="The oldest records go where all are more than this."),
-    ] = 10.0,
+    ] = RECORD_GB,
     strict_model: Annotated[
         bool,
         typer.Option("--strict-model", help="End with exit code 2 where the model is no good."),
@@ -92,7 +93,7 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="Where /metrics and /healthz are; else nowhere."),
     ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address of /metrics.")] = "127.0.0.1",
+    metrics_host: Annotated[str, typer.Option(help="Address of /metrics.")] = LOCAL,
     metrics_apps: Annotated[
         int, typer.Option(min=0, max=100, help="Apps that the metrics show by key: the busiest.")
     ] = 0,
@@ -155,6 +156,10 @@ def serve(
         raise UserError(f"--ledger {ledger}: is a folder; name a file")
     if ledger_sync and ledger is None:
         raise UserError("--ledger-sync goes with --ledger FILE: without one no slot is remembered")
+    if metrics_port is None and (metrics_apps or metrics_host != LOCAL):
+        raise UserError("--metrics-host and --metrics-apps go with --metrics-port PORT")
+    if record is None and (record_days, record_gb) != (RECORD_DAYS, RECORD_GB):
+        raise UserError("--record-days and --record-gb go with --record FOLDER")
     if until_closed is not None:
         stop_when_closed(*host_and_port(until_closed, "--until-closed"))
     if model is not None and policy != LEARNED:

@@ -143,6 +143,7 @@ def test_a_person_sees_a_table(trace: Path) -> None:
         ["--nosuch"],
         ["--policy"],
         ["--folds", "100000", "--policy", "fixed:60"],
+        ["--folds", "3", "--split", "0.7"],
     ],
 )
 def test_a_mistake_is_one_line_and_code_2(

@@ -77,6 +77,14 @@ def test_add_promote_show_list_roll_back(scaler: Run, folder: Path, tmp_path: Pa
     assert first in table.stdout
 
 
+def test_a_store_without_a_version_says_so(scaler: Run, tmp_path: Path) -> None:
+    listed = scaler("models", "list", "--store", tmp_path / "none")
+    assert listed.stdout == ""
+    assert "no version is there" in listed.stderr
+    empty = answer(scaler, "models", "list", "--store", tmp_path / "none")
+    assert (empty["current"], empty["versions"]) == (None, [])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -11,6 +11,20 @@ def test_a_ledger_that_is_not_there_cannot_survive_power_loss(in_here: InHere) -
     assert err.startswith("scaler: --ledger-sync goes with --ledger")
 
 
+def test_what_changes_nothing_is_refused(in_here: InHere) -> None:
+    for option, value, without in (
+        ("--metrics-apps", 5, "--metrics-port"),
+        ("--metrics-host", "::1", "--metrics-port"),
+        ("--record-days", 3, "--record"),
+        ("--record-gb", 3, "--record"),
+    ):
+        code, out, err = in_here("serve", "--port", 0, "--policy", "fixed:300", option, value)
+        assert (code, out) == (2, "")
+        assert err.startswith("scaler: ")
+        assert f"go with {without} " in err
+        assert err.count("\n") == 1
+
+
 def test_a_model_goes_with_the_learned_policy(in_here: InHere) -> None:
     for option in ("--model", "--store"):
         code, out, err = in_here("serve", "--port", 0, "--policy", "fixed:300", option, "folder")
