@@ -28,6 +28,7 @@ SHARE = 0.7
 CAPACITY_S = 30.0
 """For so long a rate must be held to count as capacity."""
 HELD_P99_MS = 50.0
+ANEW_S = 120.0
 STEP = 0.05
 SAMPLE_S = 10.0
 DEADLINE_MS = 5_000
@@ -64,6 +65,8 @@ class Soaked:
     warm_ms: list[np.ndarray] = field(default_factory=list)
     """Of each sample, how long each warm Assign took."""
     live_slots: int = -1
+    anew_p99_ms: float = 0.0
+    """Of a scaler started after it: what of a change is the machine's."""
 
     def sixths(self) -> list[slice]:
         """Where the samples of each sixth of the run are: the ten minutes of an hour."""
@@ -106,6 +109,7 @@ async def soak(
     folder: Path, *, duration_s: float, rate: float | None, on_sample: Callable[[Sample], None]
 ) -> Soaked:
     """`rate` None is SHARE of what it can do, measured first."""
+    (folder / "anew").mkdir()
     async with under_load(folder, deadline_ms=DEADLINE_MS, destroy_every=DESTROY_EVERY) as here:
         held = closed = None
         if rate is None:
@@ -133,6 +137,12 @@ async def soak(
                 show_progress(at_s)
         await asyncio.sleep(1.0)
     soaked.live_slots = here.platform.live_slots
+    step("a scaler started anew")
+    async with under_load(
+        folder / "anew", deadline_ms=DEADLINE_MS, destroy_every=DESTROY_EVERY
+    ) as here:
+        anew = await here.caller.open(rate, min(ANEW_S, duration_s / 6.0))
+        soaked.anew_p99_ms = anew.warm_ms(0.99)
     return soaked
 
 
@@ -204,6 +214,7 @@ def main() -> int:
         "capacity, requests a second": measured,
         "rate, requests a second": f"{soaked.rate:,.0f}",
         "by sixths: p99 of all, ms": listed(soaked.p99_ms()),
+        "p99 of a scaler started anew, right after, ms": f"{soaked.anew_p99_ms:.1f}",
         "p99 of 10 s, ms (medians)": listed(soaked.medians("warm_p99_ms")),
         "resident, MB (medians)": listed(soaked.medians("resident_mb")),
         "taken by the host's other guests, % (medians)": listed(soaked.medians("stolen_percent")),
