@@ -1,7 +1,7 @@
 """The live driver: runs the scheduler on a real clock and carries its actions out on a platform.
 
 Everything here happens on one asyncio loop, so that a stimulus and its actions are never torn
-apart. An Assign that finds an idle instance, and an Idle, never suspend.
+apart. A warm Assign and an Idle never suspend.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from service.scheduler import (
     Scheduler,
 )
 from service.slots import Platform, PlatformDown, Slot, Slots
-from service.standby import Standby
 
 log = logging.getLogger("scaler")
 
@@ -105,7 +104,6 @@ class Driver:
         self._ledger = ledger
         self._learning = None if ledger is None else Learning(scheduler, ledger, self._now_ms)
         self.slots = Slots(platform, self._now_ms, random or Random(0), ledger)  # noqa: S311
-        self._standby = Standby(self._now_ms)
         self._max_wait_s = max_wait_s
         self._reclaim_s = reclaim_s
         self._metas: dict[str, pb.Meta] = {}
@@ -157,22 +155,12 @@ class Driver:
             for observer in self._observers:
                 observer.refused(now_ms, _brief(meta, longest), now_ms, reason, overload=True)
             raise Throttled(reason)
-        arrival_ms = now_ms
-        pool = self.scheduler.pools.get(key)
-        if pool is not None and pool.busy and self._standby.must_stand(now_ms, key, len(pool.idle)):
-            try:
-                await self._standby.turn(key)
-            except asyncio.CancelledError:
-                for observer in self._observers:
-                    observer.gone(self._now_ms(), meta, arrival_ms)
-                raise
-            now_ms = self._now_ms()
         self._tokens += 1
         token = self._tokens
         actions = self.scheduler.arrival(now_ms, token, key, meta.memory_in_mb, meta.runtime)
         if actions and type(first := actions[0]) is Assign and first.request == token:
             instance_id = first.instance.id
-            served = Served(request_id, meta, first.instance, arrival_ms, now_ms, False)
+            served = Served(request_id, meta, first.instance, now_ms, now_ms, False)
             self._serving[instance_id] = served
             if self._ledger is not None:
                 self._ledger.busy(instance_id, request_id)
@@ -191,7 +179,7 @@ class Driver:
                 observer.waits(now_ms, pool, starts, first=unknown)
         if len(actions) == 1 and isinstance(first := actions[0], Refuse) and first.overload:
             for observer in self._observers:
-                observer.refused(now_ms, meta, arrival_ms, first.reason, overload=True)
+                observer.refused(now_ms, meta, now_ms, first.reason, overload=True)
             raise Throttled(first.reason)
         self._metas[key] = meta = _brief(meta, longest)
         loop = asyncio.get_running_loop()
@@ -209,18 +197,18 @@ class Driver:
             else:
                 self._stimulate(self.scheduler.request_gone(self._now_ms(), key, token))
             for observer in self._observers:
-                observer.gone(self._now_ms(), meta, arrival_ms)
+                observer.gone(self._now_ms(), meta, now_ms)
             raise
         except Refused as refused:
             for observer in self._observers:
                 overload = isinstance(refused, Throttled)
-                observer.refused(self._now_ms(), meta, arrival_ms, str(refused), overload=overload)
+                observer.refused(self._now_ms(), meta, now_ms, str(refused), overload=overload)
             raise
         finally:
             enough.cancel()
             self._waiting.pop(token, None)
             self._deadline_ms.pop(token, None)
-        served = Served(request_id, meta, instance, arrival_ms, self._now_ms(), True)
+        served = Served(request_id, meta, instance, now_ms, self._now_ms(), True)
         self._serving[instance.id] = served
         if self._ledger is not None:
             self._ledger.busy(instance.id, request_id)
@@ -245,10 +233,10 @@ class Driver:
                 raise UnknownInstance(instance_id)
             return
         del self._serving[instance_id]
-        now_ms = self._standby.idle_read_ms = self._now_ms()
+        now_ms = self._now_ms()
         actions = self.scheduler.idle(now_ms, instance_id, need_destroy=result.need_destroy)
-        if not actions:
-            self._rests(instance_id, served.instance.pool.key)
+        if self._ledger is not None and not actions:
+            self._ledger.idle(instance_id)
         if self._learning is not None:
             self._learning.changed(served.meta.key)
         for observer in self._observers:
@@ -298,8 +286,6 @@ class Driver:
 
     async def _end_starts(self) -> None:
         """Requests that still wait are refused, and nothing is started for them any more."""
-        self._standby.let_go()
-        await asyncio.sleep(0)  # they are refused on their way
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(Refused("the scaler is shutting down"))
@@ -351,15 +337,9 @@ class Driver:
     def _unused(self, instance: Instance) -> None:
         """It was given to a request that is gone."""
         actions = self.scheduler.idle(self._now_ms(), instance.id)
-        if not actions:
-            self._rests(instance.id, instance.pool.key)
+        if self._ledger is not None and not actions:
+            self._ledger.idle(instance.id)
         self._stimulate(actions)
-
-    def _rests(self, instance_id: str, key: str) -> None:
-        """It is idle, and whoever comes next may have it."""
-        if self._ledger is not None:
-            self._ledger.idle(instance_id)
-        self._standby.freed(key)
 
     def _waited_enough(self, key: str, token: int) -> None:
         future = self._waiting.get(token)
@@ -405,8 +385,8 @@ class Driver:
         for observer in self._observers:
             observer.instance_ready(now_ms, instance)
         actions = self.scheduler.instance_ready(now_ms, instance.id)
-        if instance.state is State.IDLE:
-            self._rests(instance.id, instance.pool.key)
+        if self._ledger is not None and instance.state is State.IDLE:
+            self._ledger.idle(instance.id)
         self._stimulate(actions)
 
     def _pause_s(self, instance: Instance, error: PlatformError, failures: int) -> float | None:
@@ -521,10 +501,9 @@ class Driver:
         """Its Idle came; or it never will, and whoever had it is gone."""
         if self._inherited.pop(instance_id, None) is not None:
             now_ms = self._now_ms()
-            key = self.scheduler.instances[instance_id].pool.key
             actions = self.scheduler.idle(now_ms, instance_id, need_destroy=need_destroy)
-            if not actions:
-                self._rests(instance_id, key)
+            if self._ledger is not None and not actions:
+                self._ledger.idle(instance_id)
             self._stimulate(actions)
 
     def _spawn(

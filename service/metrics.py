@@ -155,15 +155,14 @@ class Metrics(Observer):
     def assigned(self, served: Served) -> None:
         counts = self._counts
         instance = served.instance
-        if served.assigned_ms > served.arrival_ms:
-            self._wait.observe((served.assigned_ms - served.arrival_ms) / 1000.0)
         if served.cold:
             counts.cold += 1
+            self._wait.observe((served.assigned_ms - served.arrival_ms) / 1000.0)
             self._fresh.discard(instance.id)
         else:
-            self._decided_assign((self._now_ms() - served.assigned_ms) / 1000.0)
+            self._decided_assign((self._now_ms() - served.arrival_ms) / 1000.0)
             counts.warm += 1
-            idle_ms = served.assigned_ms - instance.idle_since_ms
+            idle_ms = served.arrival_ms - instance.idle_since_ms
             counts.idle_mb_ms += idle_ms * instance.memory_mb
             if instance.id in self._fresh:
                 self._fresh.remove(instance.id)

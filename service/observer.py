@@ -18,8 +18,7 @@ class Served:
     arrival_ms: float
     assigned_ms: float
     cold: bool
-    """It found no idle instance, and no Idle that was late brought one (see Standby), whatever served
-    it in the end."""
+    """It found no idle instance on arrival, whatever served it in the end."""
 
 
 class Observer:
