@@ -28,8 +28,10 @@ SHARE = 0.7
 CAPACITY_S = 30.0
 """For so long a rate must be held to count as capacity."""
 HELD_P99_MS = 50.0
-ANEW_S = 120.0
+"""A rate with a higher p99 is not held."""
 STEP = 0.05
+"""How much less is tried next, of what CALLERS do."""
+ANEW_S = 120.0
 SAMPLE_S = 10.0
 DEADLINE_MS = 5_000
 DESTROY_EVERY = 50
