@@ -191,7 +191,7 @@ def main() -> int:
     """Exit code 0 where all holds."""
     parser = argparse.ArgumentParser(prog="make soak")
     parser.add_argument("--duration", type=float, default=3_600.0, help="seconds")
-    parser.add_argument("--rate", type=float, help="requests a second; else 70 % of capacity")
+    parser.add_argument("--rate", type=float, help="requests a second; else 70 %% of capacity")
     parser.add_argument("--samples", type=Path, help="a file for every sample, JSON a line")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
