@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from polars.exceptions import PolarsError
@@ -19,7 +21,8 @@ def read_trace(path: str | Path, *, set_name: str | None = None, seed: int = 0) 
     """Reads a trace of any known format.
 
     `set_name` chooses among several data sets of a contest archive; `seed` is for what a source
-    leaves to be drawn. Raises TraceError, one line, where it cannot be read.
+    leaves to be drawn. Raises TraceError, one line, where it cannot be read, or where a set is
+    named and the source has none.
     """
     path = Path(path)
     try:
@@ -27,14 +30,11 @@ def read_trace(path: str | Path, *, set_name: str | None = None, seed: int = 0) 
             raise TraceError(f"{path}: there is no such file or folder")
         if path.is_file() and path.stat().st_size == 0:
             raise TraceError(f"{path}: empty; get it again")
-        if is_recording(path):
-            return read_recording(path)
-        if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
-            return read_parquet(path)
-        if is_azure_2019(path):
-            return read_azure_2019(path, seed)
-        if is_azure_2021(path):
-            return read_azure_2021(path, seed)
+        read = _reader_of_one(path, seed)
+        if read is not None:
+            if set_name is not None:
+                raise TraceError(f"{path}: one data set without a name; leave out --set {set_name}")
+            return read()
         if is_contest(path):
             return read_contest(path, set_name)
         if path.name.removesuffix(".gz") in ("requests", "metas"):
@@ -46,6 +46,19 @@ def read_trace(path: str | Path, *, set_name: str | None = None, seed: int = 0) 
         " 2021 (CSV of app,func,end_timestamp,duration), our own .parquet or what the service"
         " recorded is wanted"
     )
+
+
+def _reader_of_one(path: Path, seed: int) -> Callable[[], Trace] | None:
+    """Of a source in a format that holds one data set; None where it is in none of these."""
+    if is_recording(path):
+        return partial(read_recording, path)
+    if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
+        return partial(read_parquet, path)
+    if is_azure_2019(path):
+        return partial(read_azure_2019, path, seed)
+    if is_azure_2021(path):
+        return partial(read_azure_2021, path, seed)
+    return None
 
 
 def write_trace(trace: Trace, path: str | Path) -> None:

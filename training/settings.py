@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.trace import Trace
+from models.registry import make_policy
 
 CLAIRVOYANT = "clairvoyant"
 GREEDY_DUAL = "greedy-dual"
@@ -26,6 +27,8 @@ DEFAULT_POLICIES = (
     "learned",
     "clairvoyant",
 )
+MADE_LATER = (LEARNED, GREEDY_DUAL, CLAIRVOYANT)
+"""Those that want a model, a capacity, or the trace itself."""
 KNOBS = {
     "fixed": "keep_s",
     "hybrid-histogram": "range_minutes",
@@ -73,9 +76,11 @@ class Setting:
 
 
 def chosen(policies: Sequence[str], *, price: float | None = None) -> list[Setting]:
-    """The policies as named, each once."""
+    """The policies as named, each once. Raises PolicyError for one that cannot be made."""
     settings = []
     for policy in dict.fromkeys(policies):
+        if policy not in MADE_LATER:
+            make_policy(policy)
         family, colon, text = policy.partition(":")
         value = _number(text) if colon else DEFAULTS.get(family)
         knob = KNOBS.get(family)

@@ -155,6 +155,12 @@ def test_a_mistake_is_one_line_and_code_2(
     assert err.startswith("scaler: ")
 
 
+def test_a_policy_that_is_none_is_told_before_a_trace_is_read(in_here: InHere) -> None:
+    code, _, err = in_here("evaluate", "no-such.parquet", "--policy", "fixed:60", "--policy", "foo")
+    assert code == 2
+    assert "there is no policy 'foo'" in err
+
+
 def test_a_trace_without_a_span(tmp_path: Path, in_here: InHere) -> None:
     write_trace(trace_of([(5, 0, 5)] * 9), tmp_path / "tiny.parquet")
     code, out, err = in_here("evaluate", tmp_path / "tiny.parquet", "--json")

@@ -181,6 +181,12 @@ def test_several_sets(tmp_path: Path) -> None:
     assert len(read_trace(tmp_path / "all", set_name="two")) == 1
 
 
+def test_a_set_is_not_chosen_where_there_is_one_without_a_name(tmp_path: Path) -> None:
+    own = tmp_path / "own.parquet"
+    write_trace(read_trace(contest(tmp_path / "set")), own)
+    assert "leave out --set one" in refusal(own, set_name="one")
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_archives(tmp_path: Path, mode: str) -> None:
     ending = ".tar" if mode == "w" else ".tar.gz"
