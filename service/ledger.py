@@ -50,6 +50,9 @@ CREATE TABLE IF NOT EXISTS learned_apps (
     learned BLOB NOT NULL
 ) WITHOUT ROWID;
 """
+_Write = tuple[str, tuple[object, ...], asyncio.Future[None] | None]
+"""A statement, its values, and who waits for it; without a statement the end."""
+_DELETE_SLOT = "DELETE FROM slots WHERE place = ?"
 
 
 class LedgerError(Exception):
@@ -90,9 +93,7 @@ class Ledger:
         self.on_problem: Callable[[str | None], None] = lambda _: None
         """Is told on the ledger's thread when writing begins to fail, and why, and when it is well
         again."""
-        self._queue: SimpleQueue[tuple[str, tuple[object, ...], asyncio.Future[None] | None]] = (
-            SimpleQueue()
-        )
+        self._queue: SimpleQueue[_Write] = SimpleQueue()
         try:
             self._marks_file = open(f"{path}.marks", "a+b")  # noqa: SIM115
             fcntl.flock(self._marks_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,7 +160,7 @@ class Ledger:
         place = self._places.pop(request_id, None)
         if place is None:
             return
-        self._queue.put(("DELETE FROM slots WHERE place = ?", (place,), None))
+        self._queue.put((_DELETE_SLOT, (place,), None))
         self._free.append(place)
 
     def forget_instance(self, instance_id: str) -> None:
@@ -266,8 +267,9 @@ class Ledger:
         """The thread: all that waits, in one transaction, over and over."""
         database, queue = self._database, self._queue
         ended = failing = False
+        left: list[_Write] = []
         while not ended:
-            batch = [queue.get()]
+            batch = [*left, queue.get()]
             while not queue.empty():
                 batch.append(queue.get())
             ended = not all(statement for statement, _, _ in batch)
@@ -281,6 +283,9 @@ class Ledger:
                 if database.in_transaction:
                     database.execute("ROLLBACK")
                 error = LedgerError(f"{self.path}: cannot be written: {failure}")
+            # Of a failed batch nobody but us would delete the rows; first of the next, as their
+            # places may be taken in it.
+            left = [] if error is None else [each for each in batch if each[0] == _DELETE_SLOT]
             if failing != (error is not None):
                 failing = error is not None
                 self.on_problem(None if error is None else str(error))

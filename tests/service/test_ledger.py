@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -130,6 +131,28 @@ def test_a_full_disk_costs_no_place_and_is_told(tmp_path: Path) -> None:
         assert told[1:] == [None]
 
     written(tmp_path / "ledger", write)
+
+
+def test_a_slot_gone_while_the_ledger_cannot_be_written_has_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+
+    async def write(ledger: Ledger) -> None:
+        ledger._database.execute("PRAGMA busy_timeout = 20")
+        for name in ("a", "b", "c"):
+            await ledger.intend(name, f"i-{name}", *APP)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for name in ("a", "b"):
+            ledger.gone(name)
+            with pytest.raises(LedgerError, match="locked"):
+                await ledger.flush()
+        other.close()
+        await ledger.intend("d", "i-d", *APP)  # in the place of one that is gone
+
+    written(path, write)
+    ledger = Ledger(path)
+    assert {row.request_id for row in ledger.earlier} == {"c", "d"}
+    ledger.close()
 
 
 KILLED = """
