@@ -49,6 +49,12 @@ class Breaker:
         self._until_ms = now_ms + PROBE_MS
         return 0.0
 
+    def not_made(self, now_ms: float) -> None:
+        """A call that might go ahead was not made: the next may, to see."""
+        if self.state is BreakerState.HALF_OPEN:
+            self.state = BreakerState.OPEN
+            self._until_ms = now_ms
+
     def succeeded(self) -> None:
         """A call did what was asked."""
         self._failures = 0

@@ -194,6 +194,7 @@ class Slots:
                 await self.ledger.intend(request_id, instance.id, *app)
             except LedgerError as error:
                 log.error("no slot is made: %s", error)  # our paths are not for callers
+                self.breaker.not_made(self._now_ms())
                 raise PlatformError("the slot cannot be written to the ledger") from None
 
     async def _settle(

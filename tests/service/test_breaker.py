@@ -60,6 +60,16 @@ def test_a_probe_that_never_ends_is_not_waited_for() -> None:
     assert breaker.wait_ms(now_ms + PROBE_MS) == 0.0
 
 
+def test_a_probe_that_was_not_made_is_left_to_the_next() -> None:
+    breaker = opened()
+    now_ms = breaker.wait_ms(0.0)
+    assert breaker.wait_ms(now_ms) == 0.0
+    breaker.not_made(now_ms)
+    assert breaker.state is State.OPEN
+    assert breaker.wait_ms(now_ms) == 0.0
+    assert breaker.wait_ms(now_ms) > 0.0
+
+
 def test_it_tells_when_it_changes() -> None:
     breaker = Breaker(Random(1))
     told: list[bool] = []

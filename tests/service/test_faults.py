@@ -309,6 +309,27 @@ def test_a_platform_that_is_down_is_not_hammered(tmp_path: Path) -> None:
     on_a_platform(tmp_path, test)
 
 
+def test_a_ledger_that_fails_leaves_the_breaker_its_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(here: Here) -> None:
+        breaker = here.driver.slots.breaker
+        for _ in range(THRESHOLD):
+            breaker.failed(here.driver.now_ms())
+        await asyncio.sleep(breaker.wait_ms(here.driver.now_ms()) / 1000.0)
+        with monkeypatch.context() as during:
+            during.setattr(here.ledger, "intend", full)
+            with pytest.raises(Refused, match="the ledger"):
+                await here.assign("r")
+        here.done(await here.assign("s"), "s")
+        assert breaker.state is BreakerState.CLOSED
+
+    async def full(*row: object) -> None:
+        raise LedgerError("full")
+
+    on_a_platform(tmp_path, test)
+
+
 # On the wire
 
 
