@@ -77,8 +77,8 @@ class Room:
         self._leaving = 0
         self._leaving_mb = 0
         """Of those slots, the ones being destroyed: their room comes soon."""
-        self.wanting: dict[Pool, list[int]] = {}
-        """The memory of each slot that an app wants, by app, in the order of their turns."""
+        self.wanting: dict[Pool, int] = {}
+        """How many slots an app wants, by app, in the order of their turns."""
         self._wanted = 0
         self._wanted_mb = 0
         self._newcomers = 0
@@ -123,27 +123,36 @@ class Room:
 
     def want(self, pool: Pool) -> None:
         """The app takes its place in the row, for one slot."""
-        wants = self.wanting.get(pool)
-        if wants is None:
-            wants = self.wanting[pool] = []
+        if pool not in self.wanting:
+            self.wanting[pool] = 0
             self._newcomers += not pool.slots
-        wants.append(pool.memory_mb)
-        self._wanted += 1
-        self._wanted_mb += pool.memory_mb
+        self._add(pool, 1)
 
     def next_in_turn(self) -> Pool | None:
         """The app that gets the next room."""
         return next(iter(self.wanting), None)
 
-    def had_its_turn(self, pool: Pool, *, wants_no_more: bool = False) -> None:
-        """Gives up one place of the app in the row, or all; others wait behind everyone else's."""
-        wants = self.wanting.pop(pool)
-        given_up = wants if wants_no_more else [wants.pop()]
-        self._wanted -= len(given_up)
-        self._wanted_mb -= sum(given_up)
-        if wants and not wants_no_more:
-            self.wanting[pool] = wants
-        else:
+    def had_its_turn(self, pool: Pool) -> None:
+        """Gives up one place of the app in the row; others wait behind everyone else's."""
+        self._add(pool, -1)
+        if pool in self.wanting:
+            self.wanting[pool] = self.wanting.pop(pool)
+
+    def wants_at_most(self, pool: Pool, most: int) -> None:
+        """Gives up the places beyond `most`, the last ones; the app keeps its turn."""
+        self._add(pool, min(0, most - self.wanting[pool]))
+
+    def resize(self, pool: Pool, memory_mb: int) -> None:
+        """Slots of the app have another size from now on, those that it wants too."""
+        self._wanted_mb += self.wanting.get(pool, 0) * (memory_mb - pool.memory_mb)
+        pool.memory_mb = memory_mb
+
+    def _add(self, pool: Pool, places: int) -> None:
+        self.wanting[pool] += places
+        self._wanted += places
+        self._wanted_mb += places * pool.memory_mb
+        if not self.wanting[pool]:
+            del self.wanting[pool]
             self._newcomers -= not pool.slots
 
     def short(self) -> bool:

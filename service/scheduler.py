@@ -99,9 +99,8 @@ class Scheduler:
         pool = self.pools.get(key)
         if pool is None:
             return self._first_arrival(now_ms, request, key, memory_mb, runtime)
-        if pool.memory_mb != memory_mb:
-            pool.memory_mb = memory_mb  # deployed anew: instances from now on have the new size
         if pool.idle:
+            pool.memory_mb = memory_mb  # deployed anew: it wants no room, with one idle
             instance = pool.idle.pop()
             instance.state = State.BUSY
             instance.request = request
@@ -113,7 +112,10 @@ class Scheduler:
                 return (Assign(request, instance),)
             return [Assign(request, instance), *self._start_many(now_ms, pool, starts)]
         refused = self._refusal(request, memory_mb, len(pool.waiting))
-        return (refused,) if refused is not None else self._wait(now_ms, pool, request)
+        if refused is not None:
+            return (refused,)
+        self._room.resize(pool, memory_mb)
+        return self._wait(now_ms, pool, request)
 
     def _first_arrival(
         self, now_ms: float, request: Hashable, key: str, memory_mb: int, runtime: str
@@ -160,6 +162,8 @@ class Scheduler:
         else:
             actions = self._start(now_ms, pool, request)
             actions += self._start_many(now_ms, pool, pool.policy.arrival(now_ms, pool))
+        if self._wanting:
+            actions += self._share_room(now_ms)  # the app may have another size now
         if pool.policy.wake_ms < pool.timer_ms:
             self._arm_pool(pool)
         return actions
@@ -178,8 +182,11 @@ class Scheduler:
             actions = self._destroy(instance, "the instance is bad")
             actions += self._replace(now_ms, pool)
         elif pool.waiting:
-            if not (self._wanting and self._room.must_yield(pool)):
+            if not self._wanting:
                 return (self._bind(instance, pool.waiting.popleft()),)
+            if not self._room.must_yield(pool):
+                bound = self._bind(instance, pool.waiting.popleft())
+                return [bound, *self._wants_less(now_ms, pool)]
             actions = self._destroy(instance, "it makes room for another app")
             actions += self._replace(now_ms, pool)
         elif self.draining:
@@ -207,12 +214,13 @@ class Scheduler:
             instance.request = None
             instance.pool.bound -= 1
             self.waiting -= 1
-            return _NOTHING
+            return self._wants_less(now_ms, instance.pool)
         pool = self.pools.get(key)
         if pool is not None and request in pool.waiting:
             pool.waiting.remove(request)
             self.waiting -= 1
             self._vacate(now_ms, pool)
+            return self._wants_less(now_ms, pool)
         return _NOTHING
 
     # Starts
@@ -236,7 +244,8 @@ class Scheduler:
         if instance.request is not None:
             return (self._bind(instance, instance.request),)
         if pool.waiting:
-            return (self._bind(instance, pool.waiting.popleft()),)
+            bound = self._bind(instance, pool.waiting.popleft())
+            return [bound, *self._wants_less(now_ms, pool)]
         if self.draining:
             return self._destroy(instance, "the scaler is shutting down")
         if self._wanting and self._room.short():
@@ -290,7 +299,7 @@ class Scheduler:
             actions += self._forget(now_ms, instance)
         if retry and request is not None and pool.idle:
             actions.append(self._bind(pool.idle.pop(), request))  # one went idle meanwhile
-        elif retry and (request is not None or len(pool.waiting) > pool.starting - pool.bound):
+        elif retry and (request is not None or self._without_start(pool)):
             actions += self._start(now_ms, pool, request)
         else:
             actions += self._replace(now_ms, pool)
@@ -384,8 +393,12 @@ class Scheduler:
 
     def _start(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
         room = self._room
-        if room.full_for(pool) or not room.has(pool.memory_mb):
+        if self._wanting or room.full_for(pool) or not room.has(pool.memory_mb):
             return self._find_room(now_ms, pool, request)
+        return self._make(now_ms, pool, request)
+
+    def _make(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
+        room = self._room
         if not pool.slots:
             self.pools.occupy(pool)
         actions: list[Action] = []
@@ -404,21 +417,26 @@ class Scheduler:
         return actions
 
     def _find_room(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
-        """A start that a limit forbids: its request waits, and others' idle instances make room."""
+        """A start that a limit forbids, or before which others want room: its request waits, and
+        others' idle instances make room."""
         if request is not None:
             pool.waiting.append(request)
             if not pool.slots:
                 self.pools.occupy(pool)
-        room = self._room
-        actions: list[Action] = []
-        if room.full_for(pool) or len(self._wanting.get(pool, ())) >= len(pool.waiting):
-            return actions  # its own instances will serve; or it was to be started ahead only
+        wanted = self._wanting.get(pool, 0)
+        if self._room.full_for(pool) or wanted >= self._without_start(pool):
+            return []  # its own instances will serve; or it was to be started ahead only
         if not self._wanting:
             self._oldest, self._none_idle = [], False
-        room.want(pool)
-        while room.short() and (oldest := self._least_recently_idle()) is not None:
+        self._room.want(pool)
+        return self._share_room(now_ms)
+
+    def _share_room(self, now_ms: float) -> list[Action]:
+        """What is idle makes room for those that want it, who have it in turn."""
+        actions: list[Action] = []
+        while self._room.short() and (oldest := self._least_recently_idle()) is not None:
             actions += self._evict(now_ms, oldest, "it makes room for another app")
-        return actions
+        return actions + self._use_room(now_ms)
 
     def _least_recently_idle(self) -> Pool | None:
         """The app whose `idle[0]` was used least recently of all."""
@@ -436,14 +454,27 @@ class Scheduler:
         room = self._room
         actions: list[Action] = []
         while (pool := room.next_in_turn()) is not None:
-            if len(pool.waiting) <= pool.starting - pool.bound or room.full_for(pool):
-                room.had_its_turn(pool, wants_no_more=True)
+            if room.full_for(pool):
+                room.wants_at_most(pool, 0)
             elif room.has(pool.memory_mb):
                 room.had_its_turn(pool)
-                actions += self._start(now_ms, pool, None)
+                actions += self._make(now_ms, pool, None)
             else:
                 break
         return actions
+
+    def _wants_less(self, now_ms: float, pool: Pool) -> list[Action]:
+        """A request of the app waits no more, or has a start now: the room that it wanted, if it
+        did, is for the next in turn."""
+        if pool not in self._wanting:
+            return []
+        self._room.wants_at_most(pool, self._without_start(pool))
+        return self._use_room(now_ms)
+
+    @staticmethod
+    def _without_start(pool: Pool) -> int:
+        """Requests that wait without a start of the app being under way for each."""
+        return max(0, len(pool.waiting) - (pool.starting - pool.bound))
 
     def _replace(self, now_ms: float, pool: Pool) -> list[Action]:
         """Starts an instance if requests wait and the last that could have served them is gone."""

@@ -95,6 +95,54 @@ def test_room_that_comes_free_is_for_who_waits_and_not_for_who_has_a_start() -> 
     world.end()
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_room_that_is_not_wanted_any_more_is_for_the_next(gone: bool) -> None:
+    world = World(Fixed(60.0), Limits(memory_mb=1_000), apps=3)
+    world.arrive(0, 300)
+    world.arrive(1, 600)
+    serve(world)
+    first = world.arrive(0, 300)  # no room
+    world.arrive(2, 100)  # behind it
+    assert not world.creating
+    if gone:
+        world.give_up(first)
+    else:
+        world.finish(next(each for each, request in world.serving.items() if request == 1))
+    world.check()
+    assert len(world.creating) == 1
+    world.end()
+
+
+def test_an_app_deployed_anew_wants_room_for_its_new_size() -> None:
+    world = World(Fixed(60.0), Limits(memory_mb=1_000), apps=3)
+    world.arrive(1, 700)
+    world.arrive(2, 200)
+    serve(world)
+    world.arrive(0, 200)  # no room
+    world.arrive(0, 410)
+    for each in list(world.serving):
+        world.finish(each)
+    serve(world)
+    assert not world.open
+    world.check()
+    world.end()
+
+
+def test_small_apps_do_not_keep_room_from_a_large_one() -> None:
+    world = World(Fixed(60.0), Limits(memory_mb=512), apps=9)
+    for app in range(1, 5):
+        world.arrive(app, 128)
+    serve(world)
+    large = world.arrive(0, 512)
+    while large in world.open:
+        world.finish(next(iter(world.serving)))
+        serve(world)
+        world.arrive(5 + world.requests % 4, 128)
+        world.check()
+        assert world.requests < 50
+    world.end()
+
+
 @pytest.mark.parametrize(
     ("limits", "says"),
     [

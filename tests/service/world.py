@@ -143,7 +143,8 @@ class World:
         """One event, drawn."""
         draw = random.random()
         if draw < 0.28:
-            self.arrive(int(self.apps * random.random() ** 2))
+            deployed_anew = random.choice(MEMORY_MB) if random.random() < 0.05 else None
+            self.arrive(int(self.apps * random.random() ** 2), deployed_anew)
         elif draw < 0.52 and self.serving:
             self.finish(random.choice(list(self.serving)), bad=random.random() < 0.1)
         elif draw < 0.66 and self.creating:
@@ -277,6 +278,11 @@ class World:
                 assert len(scheduler.instances) > states.total() - len(self.creating) - len(
                     self.starting
                 ) - len(self.serving) - len(self.destroying), "room is wanted, and all is idle"
+        for pool, wants in scheduler._wanting.items():
+            needs = len(pool.waiting) - (pool.starting - pool.bound)
+            assert 0 < wants <= needs, "room is wanted for nobody"
+        first = scheduler._room.next_in_turn()
+        assert first is None or not scheduler._room.has(first.memory_mb), "room is left unused"
         assert len(self.open) <= limits.waiting
         assert len(scheduler.pools) <= limits.apps
         assert len(scheduler.instances) <= limits.slots
