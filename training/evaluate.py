@@ -19,7 +19,7 @@ from data.trace import Trace, TraceError
 from models.habits import Model
 from models.learned import Learned
 from models.policy import Policy
-from models.registry import PolicyError, make_policy
+from models.registry import make_policy
 from service.scheduler import Scheduler
 from simulator.figures import Figures, clairvoyant, figures, memory_gb, slot_gb_s_by_app
 from simulator.replay import Replay, replay
@@ -294,9 +294,4 @@ def _less(change: float) -> str:
 def _policy(setting: Setting, model: Model | None) -> Policy:
     tuned = setting.policy == GREEDY_DUAL and setting.knob_value is not None
     name = f"{GREEDY_DUAL}:{setting.knob_value:g}" if tuned else setting.policy
-    try:
-        return make_policy(name, model, setting.price)
-    except PolicyError as error:
-        raise PolicyError(
-            f"{error}, {CLAIRVOYANT}" if "known are" in str(error) else error
-        ) from None
+    return make_policy(name, model, setting.price)

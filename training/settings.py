@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.trace import Trace
-from models.registry import make_policy
+from models.registry import PolicyError, make_policy
 
 CLAIRVOYANT = "clairvoyant"
 GREEDY_DUAL = "greedy-dual"
@@ -79,10 +79,9 @@ def chosen(policies: Sequence[str], *, price: float | None = None) -> list[Setti
     """The policies as named, each once. Raises PolicyError for one that cannot be made."""
     settings = []
     for policy in dict.fromkeys(policies):
-        if policy not in MADE_LATER:
-            make_policy(policy)
+        _check(policy)
         family, colon, text = policy.partition(":")
-        value = _number(text) if colon else DEFAULTS.get(family)
+        value = float(text) if colon else DEFAULTS.get(family)
         knob = KNOBS.get(family)
         learned_price = price if family == "learned" else None
         settings.append(
@@ -128,8 +127,12 @@ def _grid(family: str, trace: Trace) -> list[Setting]:
     return [Setting(f"{family}:{value:g}", KNOBS[family], float(value)) for value in values]
 
 
-def _number(text: str) -> float | None:
+def _check(policy: str) -> None:
+    """Raises PolicyError."""
+    if policy in MADE_LATER:
+        return
     try:
-        return float(text)
-    except ValueError:
-        return None  # make_policy will say so
+        make_policy(policy)
+    except PolicyError as error:
+        known_too = f", {CLAIRVOYANT}" if "known are" in str(error) else ""
+        raise PolicyError(f"{error}{known_too}") from None
