@@ -49,6 +49,7 @@ class Instance:
         self.request: Hashable | None = None
         """The request it serves; while it starts, the request it was started for and must serve."""
         self.idle_since_ms = 0.0
+        """While it is idle, and until its next request is done; 0 where it was not idle before."""
         self.expires_ms = FOREVER_MS
         self.timer_ms = FOREVER_MS
         """When its earliest pending timer rings; never later than `expires_ms` while idle."""

@@ -454,6 +454,8 @@ class Driver:
                 log.warning(
                     "instance=%s in use for over %d s without an Idle", instance_id, lease_s
                 )
+                for observer in self._observers:
+                    observer.overdue(now_ms, served)
                 self._stimulate(self.scheduler.idle(now_ms, instance_id, need_destroy=True))
         every_s = SWEEP_S if self._reclaim_s is None else min(SWEEP_S, self._reclaim_s / 2.0)
         self._sweeper = asyncio.get_running_loop().call_later(every_s, self.sweep)

@@ -102,6 +102,7 @@ class _Counts:
     gone: int = 0
     completed: int = 0
     broken: int = 0
+    overdue: int = 0
     slots_created: int = 0
     starts_failed: int = 0
     slots_destroyed: int = 0
@@ -133,8 +134,6 @@ class Metrics(Observer):
         self._lead = Histogram(LEAD_S)
         self._fresh: set[str] = set()
         """Instances that run and served nobody yet."""
-        self._spent: set[str] = set()
-        """Instances that go without having been idle: for as long as one turn of the loop."""
         self._apps = TopApps(top_apps) if top_apps > 0 else None
 
     def watch(self, driver: Driver) -> None:
@@ -159,15 +158,16 @@ class Metrics(Observer):
             counts.cold += 1
             self._wait.observe((served.assigned_ms - served.arrival_ms) / 1000.0)
             self._fresh.discard(instance.id)
+            if instance.idle_since_ms > 0.0:  # idle while the start made for this request failed
+                counts.idle_mb_ms += self._idle_mb_ms(served.assigned_ms, instance)
         else:
             self._decided_assign((self._now_ms() - served.arrival_ms) / 1000.0)
             counts.warm += 1
-            idle_ms = served.arrival_ms - instance.idle_since_ms
-            counts.idle_mb_ms += idle_ms * instance.memory_mb
+            counts.idle_mb_ms += self._idle_mb_ms(served.arrival_ms, instance)
             if instance.id in self._fresh:
                 self._fresh.remove(instance.id)
                 counts.ahead_used += 1
-                self._lead.observe(idle_ms / 1000.0)
+                self._lead.observe((served.arrival_ms - instance.idle_since_ms) / 1000.0)
             else:
                 counts.windows_used += 1
         if self._apps is not None:
@@ -181,8 +181,10 @@ class Metrics(Observer):
         counts.busy_mb_ms += (now_ms - served.assigned_ms) * instance.memory_mb
         if result.need_destroy:
             counts.broken += 1
-        if instance.state is State.DESTROYING:
-            self._spent.add(instance.id)
+
+    def overdue(self, now_ms: float, served: Served) -> None:
+        self._counts.overdue += 1
+        self._counts.busy_mb_ms += (now_ms - served.assigned_ms) * served.instance.memory_mb
 
     def waits(self, now_ms: float, pool: Pool, starts: int, *, first: bool) -> None:
         if first:
@@ -218,11 +220,9 @@ class Metrics(Observer):
     def slot_released(self, now_ms: float, instance: Instance, reason: str) -> None:
         fresh = instance.id in self._fresh
         self._fresh.discard(instance.id)
-        if instance.id in self._spent:
-            self._spent.remove(instance.id)
-        elif instance.idle_since_ms > 0.0:
+        if instance.idle_since_ms > 0.0:
             counts = self._counts
-            counts.idle_mb_ms += (now_ms - instance.idle_since_ms) * instance.memory_mb
+            counts.idle_mb_ms += self._idle_mb_ms(now_ms, instance)
             if fresh:
                 counts.ahead_unused += 1
             else:
@@ -230,6 +230,10 @@ class Metrics(Observer):
 
     def slot_destroyed(self, now_ms: float, instance: Instance) -> None:
         self._counts.slots_destroyed += 1
+
+    @staticmethod
+    def _idle_mb_ms(until_ms: float, instance: Instance) -> float:
+        return (until_ms - instance.idle_since_ms) * instance.memory_mb
 
     # Scraped
 
@@ -272,6 +276,11 @@ class Metrics(Observer):
             "instance",
             {"good": counts.completed - counts.broken, "bad": counts.broken},
         )
+        yield CounterMetricFamily(
+            "scaler_idles_overdue",
+            "Instances taken back because their Idle did not come.",
+            counts.overdue,
+        )
         waiting = self._driver.waiting if self._driver is not None else 0
         yield GaugeMetricFamily("scaler_waiting_requests", "Requests that wait now.", waiting)
         family = HistogramMetricFamily(
@@ -305,7 +314,7 @@ class Metrics(Observer):
                 states[instance.state] += 1
                 memory_mb[instance.state] += instance.memory_mb
                 if instance.state is State.IDLE:
-                    idle_mb_ms += (now_ms - instance.idle_since_ms) * instance.memory_mb
+                    idle_mb_ms += self._idle_mb_ms(now_ms, instance)
             apps = len(self._driver.scheduler.pools)
             yield GaugeMetricFamily("scaler_apps", "Apps known.", apps)
         slots = GaugeMetricFamily("scaler_slots", "Slots by state.", labels=("state",))

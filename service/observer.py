@@ -37,6 +37,9 @@ class Observer:
     def completed(self, now_ms: float, served: Served, result: pb.Result) -> None:
         """Its Idle came."""
 
+    def overdue(self, now_ms: float, served: Served) -> None:
+        """Its Idle did not come in time: the instance will be destroyed."""
+
     def refused(
         self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str, *, overload: bool
     ) -> None:

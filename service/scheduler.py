@@ -176,6 +176,7 @@ class Scheduler:
         pool = instance.pool
         policy = pool.policy
         instance.request = None
+        instance.idle_since_ms = 0.0
         pool.busy -= 1
         policy.completion(now_ms, pool)
         if need_destroy:

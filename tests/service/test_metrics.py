@@ -15,12 +15,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from models.fixed import Fixed
 from models.policy import AppPolicy, Policy, Pool
+from service.driver import Driver
 from service.health import Health
 from service.metrics import Metrics, TopApps
 from service.page import Page
+from service.platform_client import PlatformError
 from service.proto import scaler_pb2 as pb
+from service.scheduler import Scheduler
 from service.server import ScalerServer
-from tests.service.running import Served, assign, done, get, served, until
+from tests.service.running import META, Served, assign, done, get, served, until
+from tests.service.unsteady import Unsteady
 
 DASHBOARD = Path(__file__).parents[2] / "deploy/grafana/scaler.json"
 OTHER = pb.Meta(key="other", memory_in_mb=1024)
@@ -191,6 +195,51 @@ def test_a_scrape_sees_idle_memory_only_grow() -> None:
                 await asyncio.sleep(0.01)
 
     asyncio.run(with_metrics(work, Fixed(0.02)))
+
+
+def idle_gb_s(metrics: Metrics) -> float:
+    families = {family.name: family for family in metrics.collect()}
+    samples = families["scaler_slot_gb_seconds"].samples
+    return next(each.value for each in samples if each.labels["state"] == "idle")
+
+
+def test_an_idle_instance_that_serves_whose_start_failed_has_wasted_what_it_has() -> None:
+    async def run() -> None:
+        platform, metrics = Unsteady(), Metrics(Health())
+        driver = Driver(Scheduler(Fixed(60.0)), platform, observers=(metrics,))
+        metrics.watch(driver)
+        first = await driver.assign("r1", META)
+        platform.hold("init")
+        platform.fail("init", PlatformError("no", retry=True))
+        second = asyncio.ensure_future(driver.assign("r2", META))
+        await until(lambda: platform.held == 1)
+        driver.idle(pb.Assignment(request_id="r1", instance_id=first), pb.Result())
+        await asyncio.sleep(0.05)
+        wasted = idle_gb_s(metrics)
+        assert wasted > 0.0
+        platform.let_go()
+        assert await second == first
+        assert idle_gb_s(metrics) >= wasted
+        driver.idle(pb.Assignment(request_id="r2", instance_id=first), pb.Result())
+        await driver.drain(1.0)
+
+    asyncio.run(run())
+
+
+def test_an_instance_whose_idle_never_came_wasted_nothing_by_that() -> None:
+    async def work(here: Served, page: Page) -> None:
+        await here.stub.Idle(done((await here.stub.Assign(assign("r1"))).assigment))
+        await here.stub.Assign(assign("r2"))
+        wasted = (await scrape(page))("scaler_slot_gb_seconds_total", state="idle")
+        await until(lambda: here.platform.live_slots == 0)
+        seen = await scrape(page)
+        assert seen("scaler_idles_overdue_total") == 1
+        assert seen("scaler_completions_total", instance="bad") == 0
+        assert seen("scaler_windows_total", outcome="unused") == 0
+        assert seen("scaler_slot_gb_seconds_total", state="idle") == wasted
+        assert seen("scaler_slot_gb_seconds_total", state="busy") >= 0.3 * META.memory_in_mb / 1024
+
+    asyncio.run(with_metrics(work, Fixed(300.0), reclaim_s=0.3))
 
 
 def test_apps_shown_are_few_and_their_names_harmless() -> None:
