@@ -185,8 +185,9 @@ class Driver:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Instance] = loop.create_future()
         self._waiting[token] = future
-        left_s = min(time_left_s() or inf, self._max_wait_s)
-        self._deadline_ms[token] = now_ms + 1000.0 * left_s
+        left_s = time_left_s()
+        patient_s = self._max_wait_s if left_s is None else min(left_s, self._max_wait_s)
+        self._deadline_ms[token] = now_ms + 1000.0 * patient_s
         enough = loop.call_later(self._max_wait_s, self._waited_enough, key, token)
         self._carry_out(actions)
         try:

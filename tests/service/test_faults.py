@@ -124,6 +124,15 @@ def test_no_try_comes_after_the_deadline(tmp_path: Path, monkeypatch: pytest.Mon
     on_a_platform(tmp_path, test)
 
 
+def test_no_try_comes_for_a_caller_without_any_time_left(tmp_path: Path) -> None:
+    async def test(here: Here) -> None:
+        here.platform.fail("create", BUSY)
+        with pytest.raises(Refused, match="later"):
+            await here.assign("r", 0.0)
+
+    on_a_platform(tmp_path, test)
+
+
 def test_a_slot_made_though_it_failed_is_found_again(tmp_path: Path) -> None:
     async def test(here: Here) -> None:
         here.platform.lose_reply = True
