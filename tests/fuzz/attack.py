@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 from typing import Any
 
@@ -30,6 +31,7 @@ FRAMES = 24
 ANSWER_S = 60.0
 """A call that has no answer by then hangs."""
 SETTLE_S = 60.0
+SPARE_FILES = 4
 _RST = struct.pack("ii", 1, 0)
 
 Progress = Callable[[int], None]
@@ -102,7 +104,7 @@ async def _attacked(
             state = await _settled(process, page)
             if part == 0:
                 outcome.warm = state
-        outcome.after = state
+        outcome.after = await _settled(process, page, outcome.before.files + SPARE_FILES)
         outcome.serves = await _serves(address)
         alive = process.process.poll() is None
         outcome.exit_code = await asyncio.to_thread(process.terminate) if alive else -1
@@ -228,11 +230,15 @@ async def _state(process: Process, page: str) -> State:
     )
 
 
-async def _settled(process: Process, page: str) -> State:
-    """The state once nothing is left of the attack, or SETTLE_S later."""
+async def _settled(process: Process, page: str, most_files: float = inf) -> State:
+    """The state once nothing is left of the attack, or SETTLE_S later.
+
+    gRPC keeps a few sockets of connections that were reset for half a minute.
+    """
     state = await _state(process, page)
     for _ in range(int(SETTLE_S)):
-        if not state.slots and not state.waiting and state.connections <= 2:
+        left = state.slots or state.waiting or state.connections > 2
+        if not left and state.files <= most_files:
             break
         await asyncio.sleep(1.0)
         state = await _state(process, page)
