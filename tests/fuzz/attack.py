@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from math import inf
 from random import Random
 from typing import Any
 
@@ -32,6 +31,7 @@ ANSWER_S = 60.0
 """A call that has no answer by then hangs."""
 SETTLE_S = 60.0
 SPARE_FILES = 4
+"""What it may have open beyond what it had before the attack."""
 _RST = struct.pack("ii", 1, 0)
 
 Progress = Callable[[int], None]
@@ -101,10 +101,10 @@ async def _attacked(
         outcome.before = await _state(process, page)
         for part in range(3):
             await attacker.attack(_shares(count, 3)[part], Random(f"{seed}-{part}"))
-            state = await _settled(process, page)
+            state = await _settled(process, page, outcome.before.files + SPARE_FILES)
             if part == 0:
                 outcome.warm = state
-        outcome.after = await _settled(process, page, outcome.before.files + SPARE_FILES)
+        outcome.after = state
         outcome.serves = await _serves(address)
         alive = process.process.poll() is None
         outcome.exit_code = await asyncio.to_thread(process.terminate) if alive else -1
@@ -230,11 +230,9 @@ async def _state(process: Process, page: str) -> State:
     )
 
 
-async def _settled(process: Process, page: str, most_files: float = inf) -> State:
-    """The state once nothing is left of the attack, or SETTLE_S later.
-
-    gRPC keeps a few sockets of connections that were reset for half a minute.
-    """
+async def _settled(process: Process, page: str, most_files: int) -> State:
+    """The state once nothing is left of the attack, or SETTLE_S later: gRPC closes sockets of
+    connections that were reset some seconds after."""
     state = await _state(process, page)
     for _ in range(int(SETTLE_S)):
         left = state.slots or state.waiting or state.connections > 2
