@@ -18,7 +18,7 @@ from models.registry import PolicyError
 from models.store import StoreError
 from service.ledger import Ledger, LedgerError
 from service.limits import SERVING, Limits
-from service.logs import LogFormat, LogLevel, configure
+from service.logs import LogFormat, LogLevel, configure, stderr_in_log
 from service.neighbour import stop_when_closed
 from service.page import PageInUse
 from service.recording import DAY_S, Recorder, RecordingError
@@ -206,11 +206,12 @@ def serve(
             operations = replace(operations, recorder=recorder)
         if ledger is not None:
             operations = replace(operations, ledger=Ledger(ledger, sync=ledger_sync))
-        uvloop.run(
-            serve_until_signal(
-                chosen, platform, f"{host}:{port}", grace_s=drain_s, operations=operations
+        with stderr_in_log():
+            uvloop.run(
+                serve_until_signal(
+                    chosen, platform, f"{host}:{port}", grace_s=drain_s, operations=operations
+                )
             )
-        )
     except ServerEnded as error:
         log.error("%s", error)
         raise typer.Exit(1) from None

@@ -1,5 +1,7 @@
 """Structured logs on stderr: text or JSON, nothing unescaped, nothing without end.
 
+What gRPC prints to stderr past its loggers becomes log lines as well (`stderr_in_log`).
+
 What callers and the platform send may end up in an argument of a log line. Every argument that is
 not a number is escaped, bounded and, where it is not one plain word, quoted, so that no key and no
 error text can begin a line or a field of its own.
@@ -9,10 +11,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from datetime import UTC, datetime
 from enum import StrEnum
+from io import TextIOBase
 from typing import TextIO
 
 import orjson
@@ -26,6 +32,8 @@ BURST = 10
 REFILL_S = 10.0
 """After so long one more line of a kind is written."""
 _KINDS = 1_000
+_MAX_PRINTED = 100
+"""Lines of a traceback that was printed, before it is taken to be over."""
 _CALLERS_DID = {
     "DecodeError": "a message that cannot be read",
     "UnicodeDecodeError": "a path that cannot be read",
@@ -59,6 +67,79 @@ def configure(
     handler.addFilter(RateLimit())
     handler.addFilter(_no_traceback_for_callers)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+@contextmanager
+def stderr_in_log() -> Iterator[None]:
+    """Whatever prints to `sys.stderr` meanwhile writes log lines instead, escaped and limited like
+    all: gRPC prints some tracebacks there. Call `configure` first; it keeps the stream itself."""
+    with redirect_stderr(_Printed(sys.stderr)) as printed:
+        try:
+            yield
+        finally:
+            printed.close()
+
+
+class _Printed(TextIOBase):
+    """Logs each line that is written, and each traceback as one event."""
+
+    _log = logging.getLogger("stderr")
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        # Of each thread: a lock around the log's own could be taken the other way around.
+        self._of_thread = threading.local()
+
+    def write(self, text: str) -> int:
+        mine = self._of_thread.__dict__
+        if mine.get("logs"):  # the log itself fails, and says so
+            return self._stream.write(text)
+        *lines, mine["rest"] = (mine.get("rest", "") + text).split("\n")
+        mine["rest"] = mine["rest"][-MAX_LINE:]
+        mine["logs"] = True
+        try:
+            for line in lines:
+                self._line(line, mine.setdefault("traceback", []))
+        finally:
+            mine["logs"] = False
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Logs what this thread began and did not end. Leaves the stream open."""
+        if self._of_thread.__dict__.get("rest"):
+            self.write("\n")
+
+    def _line(self, line: str, traceback: list[str]) -> None:
+        if traceback or line.startswith("Traceback "):
+            traceback.append(line)
+            is_last = len(traceback) > 1 and line[:1] not in ("", " ")
+            if is_last or len(traceback) > _MAX_PRINTED:
+                self._raised(traceback)
+                traceback.clear()
+        elif line:
+            self._log.warning("%s", line)
+
+    def _raised(self, traceback: Iterable[str]) -> None:
+        *_, last = traceback
+        name = last.partition(":")[0].rpartition(".")[2]
+        did = _CALLERS_DID.get(name)
+        level = logging.ERROR if did is None else logging.INFO
+        message, arguments = (did, ()) if did else ("%s", (last,))
+        # Its exception stands where code does, so that RateLimit takes it for a kind of its own.
+        record = self._log.makeRecord(self._log.name, level, name, 0, message, arguments, None)
+        if did is None:
+            record.exc_text = "\n".join(traceback)
+        if self._log.isEnabledFor(level):
+            self._log.handle(record)
 
 
 def _no_traceback_for_callers(record: logging.LogRecord) -> bool:
@@ -137,10 +218,10 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
-    if not record.exc_info:
-        return []
-    text = formatter.formatException(record.exc_info)[-MAX_TRACEBACK:]
-    return [escaped(line, MAX_LINE) for line in text.split("\n")]
+    text = record.exc_text or ""
+    if record.exc_info:
+        text = formatter.formatException(record.exc_info)
+    return [escaped(line, MAX_LINE) for line in text[-MAX_TRACEBACK:].split("\n")] if text else []
 
 
 class RateLimit(logging.Filter):

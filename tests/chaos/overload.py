@@ -35,6 +35,9 @@ WARM_UP_S = 2.0
 REST_S = 0.5
 RESTS = 24
 RESTED_SHARE = 0.5
+WELL = 4
+"""So many REST_S without a fault, one after the other, are recovery: a hiccup after them is another
+matter."""
 GOODPUT_SHARE = 0.85
 WARM_P99_MS = 50.0
 RECOVERY_S = 5.0
@@ -117,10 +120,17 @@ class Outcome:
 
     before: Seen
     overload: Seen
-    recovery_s: float | None
-    """None where it did not."""
+    rests: list[bool]
+    """Of each REST_S after it, whether it was as it should be."""
     after: Seen
     live_slots: int
+
+    def recovery_s(self) -> float | None:
+        """From when on WELL stretches in a row were good. None where there are none."""
+        for turn in range(len(self.rests) - WELL + 1):
+            if all(self.rests[turn : turn + WELL]):
+                return turn * REST_S
+        return None
 
 
 async def overload(folder: Path, *, duration_s: float, capacity_s: float = CAPACITY_S) -> Outcome:
@@ -131,19 +141,18 @@ async def overload(folder: Path, *, duration_s: float, capacity_s: float = CAPAC
         step(f"{TIMES:g} times that, for {duration_s:g} s")
         over = await here.caller.open(TIMES * before.rate, duration_s)
         step("recovery")
-        bad_until_s: float | None = 0.0
-        for turn in range(RESTS):
+        rests = []
+        for _ in range(RESTS):
             rest = await here.caller.open(RESTED_SHARE * before.rate, REST_S)
             refused = sum(rest.outcomes.values()) - rest.outcomes["accepted"]
-            if refused > 0.01 * rest.sent or rest.warm_ms(0.99) > WARM_P99_MS:
-                bad_until_s = (turn + 1) * REST_S if turn + 1 < RESTS else None
+            rests.append(refused <= 0.01 * rest.sent and rest.warm_ms(0.99) <= WARM_P99_MS)
         after = await here.caller.closed(CALLERS, capacity_s)
-    return Outcome(before, over, bad_until_s, after, here.platform.live_slots)
+    return Outcome(before, over, rests, after, here.platform.live_slots)
 
 
 def checks(outcome: Outcome) -> list[Check]:
     """The targets."""
-    before, over, recovery_s = outcome.before, outcome.overload, outcome.recovery_s
+    before, over, recovery_s = outcome.before, outcome.overload, outcome.recovery_s()
     share = over.rate / before.rate
     p99_ms = over.warm_ms(0.99)
     return [
@@ -180,6 +189,7 @@ def main() -> int:
         "sent, a second": f"{over.sent / over.took_s:,.0f}, each with {DEADLINE_MS} ms to wait",
         "accepted and done, a second": f"{over.rate:,.0f}",
         "what came of them": dict(over.outcomes),
+        f"bad stretches of {REST_S:g} s after it": f"{outcome.rests.count(False)} of {RESTS}",
         "Idles sent again": over.idles_again,
         "p50 of accepted warm Assigns, ms": round(over.warm_ms(0.5), 1),
         "cores": f"{os.cpu_count()}, shared by scaler, platform and caller "

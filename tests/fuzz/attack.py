@@ -108,7 +108,9 @@ async def _attacked(
         outcome.serves = await _serves(address)
         alive = process.process.poll() is None
         outcome.exit_code = await asyncio.to_thread(process.terminate) if alive else -1
-        outcome.tracebacks = [line for line in process.lines if line.startswith("  | ")]
+        outcome.tracebacks = [
+            line for line in process.lines if line.startswith(("  | ", "Traceback "))
+        ]
     outcome.slots_left = platform.live_slots
     outcome.misuse = platform.misuse
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
+import traceback
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import logs
-from service.logs import BURST, LogFormat, LogLevel, RateLimit, configure, escaped
+from service.logs import BURST, LogFormat, LogLevel, RateLimit, configure, escaped, stderr_in_log
 
 HOSTILE = 'key"\n2026-01-01T00:00:00 CRITICAL scaler forged=1\x1b[2J\u202e\u2028\x00'
 
@@ -130,3 +132,55 @@ def test_escaped_prints_and_ends(text: str, limit: int) -> None:
     line.encode()
     if text.isprintable() and len(text) <= limit:
         assert line == text
+
+
+def _print_raised(error: Exception) -> None:
+    try:
+        raise error
+    except type(error):
+        traceback.print_exc()
+
+
+def test_a_traceback_that_is_printed_is_an_event_of_the_log(stream: io.StringIO) -> None:
+    configure(LogFormat.JSON, stream=stream)
+    with stderr_in_log():
+        for _ in range(BURST + 40):
+            _print_raised(ValueError(HOSTILE.replace("\n", " ")))
+        print("a line", HOSTILE, file=sys.stderr)
+        sys.stderr.write("begun")
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    raised = [each for each in events if "exception" in each]
+    assert len(raised) == BURST
+    assert all(each["level"] == "error" for each in raised)
+    assert any("_print_raised" in line for line in raised[0]["exception"])
+    assert all(line.isprintable() for line in raised[0]["exception"])
+    assert [each["level"] for each in events if "a line" in each["message"]] == ["warning"]
+    assert events[-1]["message"] == "begun"
+    assert all(each["message"].isprintable() for each in events)
+
+
+def test_a_caller_that_went_is_one_line_of_the_log(stream: io.StringIO) -> None:
+    class ExecuteBatchError(Exception):
+        pass
+
+    configure(LogFormat.TEXT, stream=stream)
+    with stderr_in_log():
+        for _ in range(BURST + 40):
+            _print_raised(ExecuteBatchError("Failed"))
+        _print_raised(KeyError("ours"))
+    went, ours = stream.getvalue().splitlines()[:BURST], stream.getvalue().splitlines()[BURST:]
+    assert all(
+        line.endswith("INFO stderr a caller that went before its answer came") for line in went
+    )
+    assert "ERROR stderr \"KeyError: 'ours'\"" in ours[0]
+    assert all(line.startswith("  | ") for line in ours[1:])
+
+
+def test_a_log_that_cannot_write_says_so_where_it_can(
+    stream: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream.close()
+    configure(LogFormat.TEXT, stream=stream)
+    with stderr_in_log():
+        logging.getLogger("scaler").warning("lost")
+    assert "closed file" in capsys.readouterr().err
