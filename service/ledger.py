@@ -2,10 +2,9 @@
 
 Two files. SQLite in WAL mode holds a row per slot: the intent before CreateSlot is sent, the slot's
 id before Init is, no row once it is destroyed. Its writes are made by one thread, all that wait in
-one transaction (group commit); those that nobody waits for go with the next, within WITH_NEXT_S.
-Beside it `FILE.marks`, mapped into memory, holds four bytes per row that say what the instance does
-right now: warm requests change them, and a change is an ordinary store, which the kernel keeps when
-the process is killed.
+one transaction (group commit). Beside it `FILE.marks`, mapped into memory, holds four bytes per row
+that say what the instance does right now: warm requests change them, and a change is an ordinary
+store, which the kernel keeps when the process is killed.
 
 After the machine itself went down the marks may be older than the rows, and they may be missing:
 then nothing is taken back as idle, everything is destroyed.
@@ -19,20 +18,15 @@ import mmap
 import os
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from zlib import crc32
 
 CAPACITY = 1 << 18
 """Rows at once, four bytes each."""
 FORMAT = 1
-WITH_NEXT_S = 0.1
-"""So long a write that nobody waits for may stay behind: a row that is deleted late names a slot of
-which the platform says NOT_FOUND."""
 IDLE = 0
 STARTING = 0xFFFF_FFFE
 LEAVING = 0xFFFF_FFFF
@@ -99,8 +93,7 @@ class Ledger:
         self.on_problem: Callable[[str | None], None] = lambda _: None
         """Is told on the ledger's thread when writing begins to fail, and why, and when it is well
         again."""
-        self._writes: deque[_Write] = deque()
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._queue: SimpleQueue[_Write] = SimpleQueue()
         try:
             self._marks_file = open(f"{path}.marks", "a+b")  # noqa: SIM115
             fcntl.flock(self._marks_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -167,7 +160,7 @@ class Ledger:
         place = self._places.pop(request_id, None)
         if place is None:
             return
-        self._writes.append((_DELETE_SLOT, (place,), None))
+        self._queue.put((_DELETE_SLOT, (place,), None))
         self._free.append(place)
 
     def forget_instance(self, instance_id: str) -> None:
@@ -195,11 +188,11 @@ class Ledger:
     def save_learned(self, now_ms: float, key: str, learned: bytes) -> None:
         """Keeps what was learned of an app, in place of what was kept before."""
         values = (key, int(now_ms), learned)
-        self._writes.append(("INSERT OR REPLACE INTO learned_apps VALUES (?, ?, ?)", values, None))
+        self._queue.put(("INSERT OR REPLACE INTO learned_apps VALUES (?, ?, ?)", values, None))
 
     def forget_learned(self, key: str) -> None:
         """The app is forgotten."""
-        self._writes.append(("DELETE FROM learned_apps WHERE app = ?", (key,), None))
+        self._queue.put(("DELETE FROM learned_apps WHERE app = ?", (key,), None))
 
     def learned(self, limit_ms: float, most: int) -> dict[str, bytes]:
         """What was kept, the latest `most` apps saved since `limit_ms`; the others' is dropped.
@@ -226,7 +219,7 @@ class Ledger:
 
     def close(self) -> None:
         """Writes what waits, and closes."""
-        self._write_now(("", (), None))
+        self._queue.put(("", (), None))
         self._thread.join()
         self._database.close()
         self._marks.release()
@@ -267,26 +260,18 @@ class Ledger:
 
     async def _durable(self, statement: str, values: tuple[object, ...]) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._write_now((statement, values, future))
+        self._queue.put((statement, values, future))
         await future
-
-    def _write_now(self, write: _Write) -> None:
-        self._writes.append(write)
-        self._wake.put(None)
 
     def _write(self) -> None:
         """The thread: all that waits, in one transaction, over and over."""
-        database, writes = self._database, self._writes
+        database, queue = self._database, self._queue
         ended = failing = False
         left: list[_Write] = []
         while not ended:
-            with suppress(Empty):
-                self._wake.get(timeout=WITH_NEXT_S)
-            batch = left
-            while writes:
-                batch.append(writes.popleft())
-            if not batch:
-                continue
+            batch = [*left, queue.get()]
+            while not queue.empty():
+                batch.append(queue.get())
             ended = not all(statement for statement, _, _ in batch)
             error: LedgerError | None = None
             try:

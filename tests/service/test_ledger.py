@@ -104,7 +104,7 @@ def test_of_another_boot_nothing_is_idle(tmp_path: Path) -> None:
         await ledger.intend("r", "i", *APP)
         await ledger.created("r", "slot")
         ledger.idle("i")
-        ledger._writes.append(("UPDATE about SET value = 'older' WHERE name = 'boot'", (), None))
+        ledger._queue.put(("UPDATE about SET value = 'older' WHERE name = 'boot'", (), None))
 
     written(tmp_path / "ledger", write)
     ledger = Ledger(tmp_path / "ledger")
