@@ -1,10 +1,15 @@
 """The ledger: every slot there is, on disk, so that a scaler killed at any moment leaks none.
 
 Two files. SQLite in WAL mode holds a row per slot: the intent before CreateSlot is sent, the slot's
-id before Init is, no row once it is destroyed. Its writes are made by one thread, all that wait in
-one transaction (group commit). Beside it `FILE.marks`, mapped into memory, holds four bytes per row
-that say what the instance does right now: warm requests change them, and a change is an ordinary
-store, which the kernel keeps when the process is killed.
+id before Init is, no row once it is destroyed. Beside it `FILE.marks`, mapped into memory, holds four
+bytes per row that say what the instance does right now: warm requests change them, and a change is an
+ordinary store, which the kernel keeps when the process is killed.
+
+A row is written where it is told: a commit that need not survive power loss is a write to the
+kernel's memory, 20 µs, and handing it to a thread and waiting costs ten times that, in turns of
+Python's lock. What waits for the disk is done by a thread: a commit that is to survive power loss, a
+checkpoint, and what was learned. While the thread has something to do it writes everything, in the
+order told, all that waits in one transaction (group commit).
 
 After the machine itself went down the marks may be older than the rows, and they may be missing:
 then nothing is taken back as idle, everything is destroyed.
@@ -13,6 +18,7 @@ then nothing is taken back as idle, everything is destroyed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import mmap
 import os
@@ -50,6 +56,8 @@ CREATE TABLE IF NOT EXISTS learned_apps (
     learned BLOB NOT NULL
 ) WITHOUT ROWID;
 """
+CHECKPOINT_EVERY = 500
+"""Statements, after which the thread moves what SQLite's log holds into its file."""
 _Write = tuple[str, tuple[object, ...], asyncio.Future[None] | None]
 """A statement, its values, and who waits for it; without a statement the end."""
 _DELETE_SLOT = "DELETE FROM slots WHERE place = ?"
@@ -91,9 +99,19 @@ class Ledger:
         """
         self.path = path
         self.on_problem: Callable[[str | None], None] = lambda _: None
-        """Is told on the ledger's thread when writing begins to fail, and why, and when it is well
-        again."""
+        """Is told, maybe on the ledger's thread, when writing begins to fail, and why, and when it
+        is well again."""
+        self._sync = sync
         self._queue: SimpleQueue[_Write] = SimpleQueue()
+        self._handed = 0
+        """Writes handed to the thread; the event loop counts them."""
+        self._done = 0
+        """Of those, how many the thread is done with; the thread counts them."""
+        self._unsaved = 0
+        """Statements since the last checkpoint."""
+        self._left: list[_Write] = []
+        """Rows still to be deleted, as writing failed."""
+        self._failing = False
         try:
             self._marks_file = open(f"{path}.marks", "a+b")  # noqa: SIM115
             fcntl.flock(self._marks_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,8 +119,12 @@ class Ledger:
             whole = os.fstat(self._marks_file.fileno()).st_size == 4 * CAPACITY
             os.posix_fallocate(self._marks_file.fileno(), 0, 4 * CAPACITY)
             self._map = mmap.mmap(self._marks_file.fileno(), 4 * CAPACITY)
-            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            # Nobody else writes: there is nothing to wait for.
+            self._database = sqlite3.connect(
+                path, timeout=0.0, isolation_level=None, check_same_thread=False
+            )
             self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA wal_autocheckpoint = 0")
             self._database.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
             self._database.executescript(_TABLES)
             same_boot = self._check_format()
@@ -160,7 +182,7 @@ class Ledger:
         place = self._places.pop(request_id, None)
         if place is None:
             return
-        self._queue.put((_DELETE_SLOT, (place,), None))
+        self._tell(_DELETE_SLOT, (place,))
         self._free.append(place)
 
     def forget_instance(self, instance_id: str) -> None:
@@ -188,11 +210,11 @@ class Ledger:
     def save_learned(self, now_ms: float, key: str, learned: bytes) -> None:
         """Keeps what was learned of an app, in place of what was kept before."""
         values = (key, int(now_ms), learned)
-        self._queue.put(("INSERT OR REPLACE INTO learned_apps VALUES (?, ?, ?)", values, None))
+        self._hand_over("INSERT OR REPLACE INTO learned_apps VALUES (?, ?, ?)", values)
 
     def forget_learned(self, key: str) -> None:
         """The app is forgotten."""
-        self._queue.put(("DELETE FROM learned_apps WHERE app = ?", (key,), None))
+        self._hand_over("DELETE FROM learned_apps WHERE app = ?", (key,))
 
     def learned(self, limit_ms: float, most: int) -> dict[str, bytes]:
         """What was kept, the latest `most` apps saved since `limit_ms`; the others' is dropped.
@@ -219,7 +241,7 @@ class Ledger:
 
     def close(self) -> None:
         """Writes what waits, and closes."""
-        self._queue.put(("", (), None))
+        self._hand_over("", ())
         self._thread.join()
         self._database.close()
         self._marks.release()
@@ -258,40 +280,86 @@ class Ledger:
             rows.append(Row(place, request, instance, slot, app, runtime, timeout_s, int(mb), mark))
         return rows
 
+    @property
+    def _here(self) -> bool:
+        """Whether the event loop may write: the thread has nothing to do, and nothing is due that
+        waits for the disk."""
+        return not self._sync and self._handed == self._done and self._unsaved < CHECKPOINT_EVERY
+
+    def _tell(self, statement: str, values: tuple[object, ...]) -> None:
+        if self._here:
+            self._transact([(statement, values, None)])
+        else:
+            self._hand_over(statement, values)
+
     async def _durable(self, statement: str, values: tuple[object, ...]) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._here:
+            error = self._transact([(statement, values, None)])
+            if error is not None:
+                raise error
+        else:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._hand_over(statement, values, future)
+            await future
+
+    def _hand_over(
+        self,
+        statement: str,
+        values: tuple[object, ...],
+        future: asyncio.Future[None] | None = None,
+    ) -> None:
+        self._handed += 1
         self._queue.put((statement, values, future))
-        await future
+
+    def _transact(self, batch: list[_Write]) -> LedgerError | None:
+        """All of it or nothing. Of one that fails nobody but us would delete the rows: that is done
+        first in the next, as their places may be taken in it."""
+        batch = self._left + batch
+        error: LedgerError | None = None
+        try:
+            if len(batch) > 1:
+                self._database.execute("BEGIN IMMEDIATE")
+            for statement, values, _ in batch:
+                self._database.execute(statement, values)
+            if len(batch) > 1:
+                self._database.execute("COMMIT")
+        except (sqlite3.Error, ValueError, OverflowError) as failure:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            error = LedgerError(f"{self.path}: cannot be written: {failure}")
+        self._unsaved += len(batch)
+        self._left = [] if error is None else [each for each in batch if each[0] == _DELETE_SLOT]
+        if self._failing != (error is not None):
+            self._failing = error is not None
+            self.on_problem(None if error is None else str(error))
+        return error
 
     def _write(self) -> None:
-        """The thread: all that waits, in one transaction, over and over."""
-        database, queue = self._database, self._queue
-        ended = failing = False
-        left: list[_Write] = []
+        """The thread."""
+        ended = False
         while not ended:
-            batch = [*left, queue.get()]
-            while not queue.empty():
-                batch.append(queue.get())
+            batch = [self._queue.get()]
+            while not self._queue.empty():
+                batch.append(self._queue.get())
             ended = not all(statement for statement, _, _ in batch)
-            error: LedgerError | None = None
-            try:
-                database.execute("BEGIN IMMEDIATE")
-                for statement, values, _ in batch:
-                    database.execute(statement, values)
-                database.execute("COMMIT")
-            except (sqlite3.Error, ValueError, OverflowError) as failure:
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-                error = LedgerError(f"{self.path}: cannot be written: {failure}")
-            # Of a failed batch nobody but us would delete the rows; first of the next, as their
-            # places may be taken in it.
-            left = [] if error is None else [each for each in batch if each[0] == _DELETE_SLOT]
-            if failing != (error is not None):
-                failing = error is not None
-                self.on_problem(None if error is None else str(error))
+            error = self._transact(batch)
             futures = [future for _, _, future in batch if future is not None]
             if futures:
                 futures[0].get_loop().call_soon_threadsafe(_resolve, futures, error)
+            if self._unsaved >= CHECKPOINT_EVERY:
+                self._checkpoint()
+            if not ended:  # else the event loop would write to what is closed
+                self._done += len(batch)
+
+    def _checkpoint(self) -> None:
+        """The write after it begins the log anew, for which SQLite waits for the disk once more.
+
+        Where it fails the log grows, and is written on until there is no room for that either.
+        """
+        self._unsaved = 0
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute("PRAGMA wal_checkpoint")
+            self._sign()
 
 
 def _boot() -> str:

@@ -18,6 +18,7 @@ from models.fixed import Fixed
 from models.learned import Learned
 from models.policy import State
 from service import learning
+from service import ledger as ledger_module
 from service.driver import Driver, UnknownInstance
 from service.ledger import IDLE, LEAVING, STARTING, Ledger, LedgerError, request_mark
 from service.proto import scaler_pb2 as pb
@@ -28,11 +29,11 @@ from tests.service.unsteady import Unsteady
 APP = ("app", "go", 60, 128)
 
 
-def written(path: Path, write: Callable[[Ledger], Awaitable[None]]) -> None:
+def written(path: Path, write: Callable[[Ledger], Awaitable[None]], *, sync: bool = False) -> None:
     """Opens the ledger, writes, closes."""
 
     async def run() -> None:
-        ledger = Ledger(path)
+        ledger = Ledger(path, sync=sync)
         await write(ledger)
         ledger.close()
 
@@ -104,7 +105,7 @@ def test_of_another_boot_nothing_is_idle(tmp_path: Path) -> None:
         await ledger.intend("r", "i", *APP)
         await ledger.created("r", "slot")
         ledger.idle("i")
-        ledger._queue.put(("UPDATE about SET value = 'older' WHERE name = 'boot'", (), None))
+        ledger._database.execute("UPDATE about SET value = 'older' WHERE name = 'boot'")
 
     written(tmp_path / "ledger", write)
     ledger = Ledger(tmp_path / "ledger")
@@ -137,7 +138,6 @@ def test_a_slot_gone_while_the_ledger_cannot_be_written_has_no_row(tmp_path: Pat
     path = tmp_path / "ledger"
 
     async def write(ledger: Ledger) -> None:
-        ledger._database.execute("PRAGMA busy_timeout = 20")
         for name in ("a", "b", "c"):
             await ledger.intend(name, f"i-{name}", *APP)
         other = sqlite3.connect(path, isolation_level=None)
@@ -153,6 +153,57 @@ def test_a_slot_gone_while_the_ledger_cannot_be_written_has_no_row(tmp_path: Pat
     ledger = Ledger(path)
     assert {row.request_id for row in ledger.earlier} == {"c", "d"}
     ledger.close()
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_event_loop_and_thread_write_in_the_order_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool
+) -> None:
+    monkeypatch.setattr(ledger_module, "CHECKPOINT_EVERY", 7)
+    random = Random(2)
+    expected: dict[str, str | None] = {}
+    learned: dict[str, bytes] = {}
+
+    async def write(ledger: Ledger) -> None:
+        for turn in range(400):
+            name = str(turn)
+            starting = asyncio.ensure_future(ledger.intend(name, f"i-{name}", *APP))
+            if random.random() < 0.3:
+                key = f"app-{turn % 5}"
+                learned[key] = name.encode()
+                ledger.save_learned(turn, key, learned[key])
+            await starting
+            expected[name] = None
+            some = random.choice(list(expected))
+            if random.random() < 0.5:
+                expected[some] = f"slot-{name}"
+                await ledger.created(some, f"slot-{name}")
+            if random.random() < 0.9:
+                del expected[some]
+                ledger.gone(some)
+            if random.random() < 0.1:
+                await asyncio.sleep(0.001)
+
+    written(tmp_path / "ledger", write, sync=sync)
+    ledger = Ledger(tmp_path / "ledger")
+    assert {row.request_id: row.slot_id for row in ledger.earlier} == expected
+    assert ledger.learned(0.0, 99) == learned
+    ledger.close()
+
+
+def test_the_log_on_disk_stays_small(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    sizes = []
+
+    async def write(ledger: Ledger) -> None:
+        for turn in range(10_000):
+            await ledger.intend(f"r{turn}", f"i{turn}", *APP)
+            ledger.gone(f"r{turn}")
+            if turn % 100 == 0:
+                sizes.append(os.stat(f"{path}-wal").st_size)
+
+    written(path, write)
+    assert max(sizes) <= 2 * max(sizes[:10])
 
 
 KILLED = """
