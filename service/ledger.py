@@ -131,6 +131,7 @@ class Ledger:
             self._marks = memoryview(self._map).cast("I")
             self.earlier = self._read(trusted=same_boot and whole)
             self._sign()  # last: killed before, the next run must not trust the marks either
+            self._checkpoint()  # runs that are killed one after the other leave no long log
         except BlockingIOError:
             raise LedgerError(f"{path}: another scaler uses this ledger; give it its own") from None
         except (OSError, sqlite3.Error) as error:

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
@@ -204,6 +205,36 @@ def test_the_log_on_disk_stays_small(tmp_path: Path) -> None:
 
     written(path, write)
     assert max(sizes) <= 2 * max(sizes[:10])
+
+
+def test_a_disk_that_stands_still_holds_up_starts_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves = threading.Event()
+    checkpoint = Ledger._checkpoint
+
+    def slow(ledger: Ledger) -> None:
+        if threading.current_thread().name == "ledger":
+            assert moves.wait(10.0)
+        checkpoint(ledger)
+
+    monkeypatch.setattr(ledger_module, "CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(Ledger, "_checkpoint", slow)
+
+    async def write(ledger: Ledger) -> None:
+        await ledger.intend("a", "i-a", *APP)
+        await ledger.created("a", "slot-a")  # and the checkpoint that is due
+        starting = asyncio.create_task(ledger.intend("b", "i-b", *APP))
+        ledger.idle("i-a")
+        await asyncio.sleep(0.05)
+        assert not starting.done()
+        moves.set()
+        await starting
+
+    written(tmp_path / "ledger", write)
+    ledger = Ledger(tmp_path / "ledger")
+    assert [(row.request_id, row.mark) for row in ledger.earlier] == [("a", IDLE), ("b", STARTING)]
+    ledger.close()
 
 
 KILLED = """
