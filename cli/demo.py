@@ -16,6 +16,7 @@ import numpy as np
 import typer
 from rich.markup import escape
 
+from cli import loop
 from cli.console import UserError, out, progress, say
 from cli.evaluate import Fold, check_drawing, draw, print_table, run
 from cli.trace import SetName
@@ -74,7 +75,7 @@ def demo(
     _say(2, f"a model of {len(model.apps):,} apps, trained on the first half: {model_folder}")
 
     stretch = _busiest(part, live_s)
-    result, slots, left = asyncio.run(_live(stretch, model_folder))
+    result, slots, left = loop.run(_live(stretch, model_folder))
     waited_s = sum(result.wait_ms) / 1000.0
     _say(
         3,

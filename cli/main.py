@@ -19,7 +19,7 @@ app = typer.Typer(
     help="A predictive autoscaler for serverless platforms: learn an app's habits, keep its"
     " instances just as long as they pay, start them just before they are needed.",
     epilog="Exit codes: 0 done; 1 it does not serve (health), or no longer (serve); 2 a mistake,"
-    " said in one line on stderr; 3 and 10 are retrain's; 130 Ctrl-C."
+    " said in one line on stderr; 3 and 10 are retrain's; 130 Ctrl-C; 143 SIGTERM."
     " Results go to stdout, notes and progress to stderr.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

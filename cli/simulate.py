@@ -14,6 +14,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from cli import loop
 from cli.console import UserError, out, print_json, progress, say
 from cli.health import host_and_port
 from cli.trace import READ, Json, SetName
@@ -66,7 +67,7 @@ def simulate(
         raise UserError(
             f"{path}: no request in the stretch from second {start:g}; see scaler trace info"
         )
-    statistics = asyncio.run(
+    statistics = loop.run(
         _simulate(stretch, scaler, platform_port, statistics_port, speed, create_ms, wait_s)
     )
     if json:
@@ -112,7 +113,7 @@ async def _simulate(
                     await asyncio.wait({playing}, timeout=0.5)
                     on_progress(result.finished + result.failed)
                 await playing
-            except asyncio.CancelledError:  # Ctrl-C: what was seen so far is shown
+            except asyncio.CancelledError:  # Ctrl-C, SIGTERM: what was seen so far is shown
                 playing.cancel()
                 await asyncio.wait({playing})
         figures = statistics() | {

@@ -264,6 +264,11 @@ async def serve_until_signal(
 
     Raises PortInUse, PageInUse, TlsError, and ServerEnded once all is given back.
     """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # Before gRPC makes anything: who raises amid that leaves half of it, which takes us down.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     operations = operations or Operations()
     health = Health()
     health.set_problem("model", chosen.problem)
@@ -296,10 +301,6 @@ async def serve_until_signal(
         page = Page(metrics, health, operations.metrics_host, operations.metrics_port)
         log.info("metrics and health on port %d", page.port)
     settle_memory()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     try:
         await server.start()
         ended = loop.create_task(server.until_ended())
