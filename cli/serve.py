@@ -31,7 +31,6 @@ from service.server import (
     serve_until_signal,
 )
 from service.serving_policy import LEARNED, choose_policy, follow_store
-from service.threads import wake_in_turn
 from service.tls import ServerTls, TlsError
 from service.tracing import Tracing, TracingError
 
@@ -207,7 +206,6 @@ def serve(
             operations = replace(operations, recorder=recorder)
         if ledger is not None:
             operations = replace(operations, ledger=Ledger(ledger, sync=ledger_sync))
-        wake_in_turn()
         with stderr_in_log():
             uvloop.run(
                 serve_until_signal(

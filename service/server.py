@@ -34,7 +34,7 @@ from service.proto import scaler_pb2_grpc
 from service.recording import Recorder
 from service.scheduler import Scheduler
 from service.serving_policy import Chosen
-from service.threads import switch_soon
+from service.threads import settle_threads, switch_soon
 from service.tls import PlatformTls, ServerTls
 from service.tracing import Tracing
 from service.wire import SERVICE, add_scaler
@@ -303,6 +303,7 @@ async def serve_until_signal(
     settle_memory()
     try:
         await server.start()
+        settle_threads()
         ended = loop.create_task(server.until_ended())
         ended.add_done_callback(lambda _: stop.set())
         if chosen.problem is not None:

@@ -9,6 +9,7 @@ whether there was a message.
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 WINDOW = (1 << 31) - 1
+FRAME = struct.Struct(">IBI")
+"""What a frame begins with: its length (24 bits) and its kind as one number, flags, stream."""
 TICK_S = 0.001
 IDLE_AGAIN_S = 0.02
 """An Idle without an Ok is sent again after that: else its instance would be in use for ever."""
@@ -28,7 +31,7 @@ IDLE_AGAIN_S = 0.02
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """One HTTP/2 frame."""
-    return len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload
+    return FRAME.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def _literal(prefix: bytes, *texts: str) -> bytes:
@@ -82,10 +85,12 @@ class Flood(asyncio.Protocol):
         self._deadline_s = deadline_ms / 1_000.0
         self._assign = headers("Assign", deadline_ms)
         self._idle = headers("Idle", 20_000)
-        self._metas = [
+        metas = (
             pb.Meta(key=f"app-{n}", runtime="go", timeout_in_secs=60, memory_in_mb=128)
             for n in range(apps)
-        ]
+        )
+        self._asked = [pb.AssignRequest(meta_data=each).SerializeToString() for each in metas]
+        """One for each app, but for the request's id: protobuf's fields may be joined as bytes."""
         self._destroy_every = destroy_every
         self._out: list[bytes] = []
         self._buffer = b""
@@ -97,6 +102,7 @@ class Flood(asyncio.Protocol):
         self._idles: dict[int, tuple[pb.Assignment, bool]] = {}
         """Open Idles by their stream, and whether their request was in time."""
         self._known: set[str] = set()
+        self._flushing = False
         self._received = 0
         self._again = False
         """Whether a request that ends is followed by another."""
@@ -145,19 +151,31 @@ class Flood(asyncio.Protocol):
     def _request(self) -> None:
         self._number += 1
         self.seen.sent += 1
-        meta = self._metas[self._number % len(self._metas)]
-        request = pb.AssignRequest(request_id=f"r{self._number}", meta_data=meta)
         self._sent_s[self._next] = time.perf_counter()
-        self._call(self._assign, request.SerializeToString())
+        request_id = b"r%d" % self._number
+        asked = self._asked[self._number % len(self._asked)]
+        self._call(self._assign, asked + b"\x0a%c%b" % (len(request_id), request_id))
 
     def _call(self, block: bytes, message: bytes) -> None:
-        stream = self._next
+        stream, length = self._next, len(message)
         self._next += 2
-        self._out.append(frame(HEADERS, END_HEADERS, stream, block))
-        payload = b"\x00" + len(message).to_bytes(4) + message
-        self._out.append(frame(DATA, END_STREAM, stream, payload))
+        self._out += (
+            FRAME.pack(len(block) << 8 | HEADERS, END_HEADERS, stream),
+            block,
+            FRAME.pack(length + 5 << 8 | DATA, END_STREAM, stream),
+            b"\x00",
+            length.to_bytes(4),
+            message,
+        )
+
+    def _flush_soon(self) -> None:
+        """Once for all that this turn of the loop has to say."""
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
+        self._flushing = False
         if self._out and self.lost is None:
             self._transport.write(b"".join(self._out))
         self._out.clear()
@@ -172,7 +190,7 @@ class Flood(asyncio.Protocol):
     def _send_idle_again(self, assignment: pb.Assignment, in_time: bool) -> None:
         self.seen.idles_again += 1
         self._send_idle(assignment, in_time)
-        self._flush()
+        self._flush_soon()
 
     def _ended(self, stream: int, how: str) -> None:
         """`how` it ended where there is no message."""
@@ -218,11 +236,10 @@ class Flood(asyncio.Protocol):
         buffer = self._buffer + data
         position, end = 0, len(buffer)
         while end - position >= 9:
-            length = int.from_bytes(buffer[position : position + 3])
+            length, flags, stream = FRAME.unpack_from(buffer, position)
+            length, kind = length >> 8, length & 0xFF
             if end - position < 9 + length:
                 break
-            kind, flags = buffer[position + 3], buffer[position + 4]
-            stream = int.from_bytes(buffer[position + 5 : position + 9])
             payload = buffer[position + 9 : position + 9 + length]
             position += 9 + length
             if kind == DATA and length > 5:
@@ -243,7 +260,7 @@ class Flood(asyncio.Protocol):
         if self._received > WINDOW // 4:
             self._out.append(frame(WINDOW_UPDATE, 0, 0, self._received.to_bytes(4)))
             self._received = 0
-        self._flush()
+        self._flush_soon()
 
 
 async def connect(port: int, apps: int, deadline_ms: int, destroy_every: int = 0) -> Flood:
