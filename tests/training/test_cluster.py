@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,7 @@ def dask_cluster(folder: Path, workers: int) -> Iterator[str]:
     listen = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", told)
     running = [subprocess.Popen([*DASK, "scheduler", *listen], **quiet)]
     try:
-        deadline_s = time.monotonic() + 60.0
-        while not told.exists() and time.monotonic() < deadline_s:
-            time.sleep(0.05)
-        address = str(json.loads(told.read_text())["address"])
+        address = _told(told)
         for number in range(workers):
             own = ("--local-directory", folder / f"worker-{number}", "--host", "127.0.0.1")
             alone = ("--nthreads", "1", "--no-nanny", "--no-dashboard", *own)
@@ -45,6 +42,16 @@ def dask_cluster(folder: Path, workers: int) -> Iterator[str]:
             process.kill()
         for process in running:
             process.wait()
+
+
+def _told(file: Path) -> str:
+    """The address in it, once Dask has made the file and then written all of it."""
+    deadline_s = time.monotonic() + 60.0
+    while time.monotonic() < deadline_s:
+        with suppress(FileNotFoundError, json.JSONDecodeError):
+            return str(json.loads(file.read_text())["address"])
+        time.sleep(0.05)
+    raise TimeoutError(f"{file}: Dask's scheduler has not written it")
 
 
 @pytest.fixture(scope="module")
