@@ -34,7 +34,7 @@ from service.proto import scaler_pb2_grpc
 from service.recording import Recorder
 from service.scheduler import Scheduler
 from service.serving_policy import Chosen
-from service.threads import settle_threads, switch_soon
+from service.threads import settle_threads, stay_together, switch_soon
 from service.tls import PlatformTls, ServerTls
 from service.tracing import Tracing
 from service.wire import SERVICE, add_scaler
@@ -301,9 +301,11 @@ async def serve_until_signal(
         page = Page(metrics, health, operations.metrics_host, operations.metrics_port)
         log.info("metrics and health on port %d", page.port)
     settle_memory()
+    together = None
     try:
         await server.start()
         settle_threads()
+        together = loop.create_task(stay_together())
         ended = loop.create_task(server.until_ended())
         ended.add_done_callback(lambda _: stop.set())
         if chosen.problem is not None:
@@ -323,6 +325,8 @@ async def serve_until_signal(
         if broken:  # nobody can call: whoever runs the scaler must know, and start it again
             raise ServerEnded("gRPC's server ended by itself, see the log above; start it again")
     finally:
+        if together is not None:
+            together.cancel()
         if follower is not None:
             follower.close()
         if recorder is not None:

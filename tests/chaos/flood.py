@@ -194,7 +194,8 @@ class Flood(asyncio.Protocol):
 
     def _ended(self, stream: int, how: str) -> None:
         """`how` it ended where there is no message."""
-        reply = self._replies.pop(stream, None)
+        framed = self._replies.pop(stream, b"")
+        reply = framed[5:] if framed else None
         if stream in self._idles:
             assignment, in_time = self._idles.pop(stream)
             if reply is None:
@@ -242,10 +243,8 @@ class Flood(asyncio.Protocol):
                 break
             payload = buffer[position + 9 : position + 9 + length]
             position += 9 + length
-            if kind == DATA and length > 5:
-                self._replies[stream] = self._replies.get(stream, b"") + payload[5:]
-            elif kind == DATA and length == 5:
-                self._replies.setdefault(stream, b"")
+            if kind == DATA:  # a message may come in several, cut anywhere
+                self._replies[stream] = self._replies.get(stream, b"") + payload
             elif kind == RST_STREAM:
                 self._ended(stream, "shed by gRPC")
             elif kind == SETTINGS and not flags & ACK:
