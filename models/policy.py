@@ -6,6 +6,7 @@ no random number: the time comes with each question, so the same events give the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Hashable, Sequence
 from enum import IntEnum
@@ -98,7 +99,7 @@ class Pool:
         """It came back after a while without an instance."""
 
 
-class AppPolicy:
+class AppPolicy(ABC):
     """Answers for one app. The pool already counts the event that the question is about."""
 
     __slots__ = ("wake_ms",)
@@ -116,9 +117,9 @@ class AppPolicy:
         """
         return 0
 
+    @abstractmethod
     def idle(self, now_ms: float, pool: Pool) -> float:
         """An instance went idle (it is `pool.idle[-1]`). Returns until when to keep it."""
-        raise NotImplementedError
 
     def ready(self, now_ms: float, pool: Pool) -> float:
         """A start ended and no request waits for it. Returns until when to keep the instance."""
@@ -131,10 +132,10 @@ class AppPolicy:
         """
         return now_ms
 
-    def completion(self, now_ms: float, pool: Pool) -> None:
+    def completion(self, now_ms: float, pool: Pool) -> None:  # noqa: B027 - few want to know
         """A request ended, whether or not its instance is fit for another."""
 
-    def evicted(self, now_ms: float, pool: Pool) -> None:
+    def evicted(self, now_ms: float, pool: Pool) -> None:  # noqa: B027 - few want to know
         """The least recently idle instance was taken away, and not because this policy said so."""
 
     def wake(self, now_ms: float, pool: Pool) -> int:
@@ -145,7 +146,7 @@ class AppPolicy:
         return 0
 
 
-class Policy:
+class Policy(ABC):
     """What the apps share: how requests are bound, what a new app starts from, global limits."""
 
     name: str = ""
@@ -153,9 +154,9 @@ class Policy:
     """Whether a waiting request takes the first instance of its app to become free or ready.
     Otherwise it is bound to the instance started for it, as the contest's reference does."""
 
+    @abstractmethod
     def app(self, key: str, memory_mb: int, runtime: str) -> AppPolicy:
         """The policy of an app that the scheduler meets for the first time."""
-        raise NotImplementedError
 
     def start_ms(self, key: str, memory_mb: int, runtime: str) -> float:
         """What a start of this app is believed to take before one was seen."""
@@ -165,7 +166,7 @@ class Policy:
         """What was learned online of an app, for a later process; None if nothing ever is."""
         return None
 
-    def recall(self, pool: Pool, learned: bytes) -> None:
+    def recall(self, pool: Pool, learned: bytes) -> None:  # noqa: B027 - for those that learn
         """Gives an app just met what an earlier process learned of it.
 
         Raises ValueError for bytes that `learned` never returned; the app is then as new.

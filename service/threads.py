@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 SWITCH_S = 0.0001
@@ -19,8 +20,16 @@ GRPCS_OWN = ("event_engine", "lifeguard")
 HANDS_OVER = "(_poll_wrapper)"
 """How the name of the thread ends that brings the event loop what gRPC has for it."""
 TOGETHER_S = 1.0
+"""How often it is looked at whether the event loop gets the core it is on."""
+CROWDED = 0.1
+"""The share of that time which it may wait for it. Alone on its core, with who hands over to it, it
+waits for 0.03 to 0.05; beside a process that is held to the same core and takes a third, for 0.35."""
+BETTER = 0.5
+"""A core is worth a move where it waited for so much less."""
+FORGOTTEN_S = 10.0
+"""What was seen of another core does not count any more."""
 LOOSE_S = 0.01
-"""Every TOGETHER_S the kernel has so long to move the event loop to a core that has more to give."""
+"""Where several cores are as good, the kernel has so long to choose."""
 
 
 def switch_soon() -> None:
@@ -43,6 +52,31 @@ def settle_threads() -> None:
             os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
 
 
+class Cores:
+    """Which core the event loop should be on, from how long it waited for each that it was on."""
+
+    def __init__(self, allowed: set[int]) -> None:
+        self.allowed = allowed
+        self._seen: dict[int, tuple[float, float]] = {}
+        """Of a core, the share of a turn that was waited, and when that was (s)."""
+
+    def next(self, now_s: float, core: int, waited: float) -> set[int]:
+        """Those that are as good: `core` alone, where a share `waited` of the last turn was spent
+        waiting for it, as long as it is not crowded or no other promises to be better."""
+        self._seen[core] = (now_s, waited)
+        if waited <= CROWDED:
+            return {core}
+        expected = {other: self._expected(now_s, other) for other in self.allowed}
+        least = min(expected.values())
+        if least > BETTER * waited:
+            return {core}
+        return {other for other, share in expected.items() if share == least}
+
+    def _expected(self, now_s: float, core: int) -> float:
+        seen_s, waited = self._seen.get(core, (-FORGOTTEN_S, 0.0))
+        return waited if now_s - seen_s < FORGOTTEN_S else 0.0
+
+
 async def stay_together() -> None:
     """Until cancelled, keeps the event loop, this thread, on one core with who hands over to it.
 
@@ -50,29 +84,36 @@ async def stay_together() -> None:
     other brings all that came meanwhile: one switch for many. On two cores each wakes the other for
     each, and the one that hands over waits behind gRPC's reading threads while the event loop sleeps.
 
-    Which core is the kernel's choice, anew every TOGETHER_S. Threads that were started here meanwhile
-    inherit its one core, and are let go. For Linux, once gRPC has begun; elsewhere, with one core,
-    and where a sandbox forbids it, it returns.
+    They leave a core where the event loop waits for its turn: see Cores. Threads that were started
+    here meanwhile inherit its one core, and are let go. For Linux, once gRPC has begun; elsewhere,
+    with one core, and where a sandbox forbids it or does not tell who waited, it returns.
     """
-    if not hasattr(os, "sched_setaffinity"):
+    if not hasattr(os, "sched_getaffinity"):
         return
-    allowed = os.sched_getaffinity(0)
     here = threading.get_native_id()
     together = {here, *handing_over()}
-    if len(allowed) < 2 or len(together) < 2:
+    cores = Cores(os.sched_getaffinity(0))
+    if len(cores.allowed) < 2 or len(together) < 2:
         return
     with contextlib.suppress(OSError):
+        begun_s, begun_waited_s = time.monotonic(), _waited_s(here)
+        core = _core(here)
         try:
             while True:
-                core = {_core(here)}
                 for thread in _threads():
-                    _put(thread, core if thread in together else allowed)
+                    _put(thread, {core} if thread in together else cores.allowed)
                 await asyncio.sleep(TOGETHER_S)
-                _put(here, allowed)
-                await asyncio.sleep(LOOSE_S)
+                now_s, waited_s = time.monotonic(), _waited_s(here)
+                share = (waited_s - begun_waited_s) / (now_s - begun_s)
+                begun_s, begun_waited_s = now_s, waited_s
+                best = cores.next(now_s, core, share)
+                if best != {core}:
+                    _put(here, best)
+                    await asyncio.sleep(LOOSE_S)
+                core = _core(here)
         finally:
             for thread in _threads():
-                _put(thread, allowed)
+                _put(thread, cores.allowed)
 
 
 def handing_over() -> list[int]:
@@ -98,6 +139,17 @@ def _core(thread: int) -> int:
     """Where it ran last (proc(5), `processor`)."""
     status = Path(f"/proc/self/task/{thread}/stat").read_text()
     return int(status.rpartition(")")[2].split()[36])
+
+
+def _waited_s(thread: int) -> float:
+    """How long it could have run and did not, in all. Raises OSError where the kernel does not tell.
+
+    The second of three numbers (sched-stats.rst of Linux), of which the first is never 0 where it does.
+    """
+    ran_ns, waited_ns, _ = Path(f"/proc/self/task/{thread}/schedstat").read_text().split()
+    if int(ran_ns) == 0:
+        raise OSError("the kernel keeps no account of who waits")
+    return int(waited_ns) / 1e9
 
 
 def _put(thread: int, cores: set[int]) -> None:

@@ -54,6 +54,12 @@ class Caller:
         )
         self._process.start()
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     async def closed(self, callers: int, duration_s: float) -> Seen:
         """See Flood."""
         return await self._ask("closed", callers, duration_s)

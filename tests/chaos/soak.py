@@ -10,7 +10,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -22,7 +23,7 @@ import uvloop
 from cli.console import progress
 from tests.bench.table import step
 from tests.chaos.__main__ import Check, show
-from tests.chaos.overload import CALLERS, Caller, under_load
+from tests.chaos.overload import CALLERS, Caller, Here, under_load
 
 SHARE = 0.7
 CAPACITY_S = 30.0
@@ -89,6 +90,29 @@ class Soaked:
         return [median(getattr(s, name) for s in self.samples[sixth]) for sixth in self.sixths()]
 
 
+@asynccontextmanager
+async def apart(folder: Path) -> AsyncIterator[Here]:
+    """A scaler under load; its caller and its platform, this process, are held to one core of all.
+
+    Else the kernel puts them beside the scaler's event loop for a while and takes them away again, by
+    chance, and a p99 shows just that. Those of a platform are other machines.
+    """
+    async with under_load(folder, deadline_ms=DEADLINE_MS, destroy_every=DESTROY_EVERY) as here:
+        cores = os.sched_getaffinity(0)
+        hold(here, {max(cores)})
+        try:
+            yield here
+        finally:
+            hold(here, cores)
+
+
+def hold(here: Here, cores: set[int]) -> None:
+    """All threads of the caller and the platform."""
+    for pid in (here.caller.pid, os.getpid()):
+        for thread in psutil.Process(pid).threads():
+            os.sched_setaffinity(thread.id, cores)
+
+
 async def capacity(caller: Caller, held_s: float) -> tuple[float, float]:
     """The highest rate of requests held for `held_s`, all but LOST accepted and with a p99 of
     HELD_P99_MS; and that of CALLERS which call again when they are answered, where it begins.
@@ -112,7 +136,7 @@ async def soak(
 ) -> Soaked:
     """`rate` None is SHARE of what it can do, measured first."""
     (folder / "anew").mkdir()
-    async with under_load(folder, deadline_ms=DEADLINE_MS, destroy_every=DESTROY_EVERY) as here:
+    async with apart(folder) as here:
         held = closed = None
         if rate is None:
             step("what it can do")
@@ -140,9 +164,7 @@ async def soak(
         await asyncio.sleep(1.0)
     soaked.live_slots = here.platform.live_slots
     step("a scaler started anew")
-    async with under_load(
-        folder / "anew", deadline_ms=DEADLINE_MS, destroy_every=DESTROY_EVERY
-    ) as here:
+    async with apart(folder / "anew") as here:
         anew = await here.caller.open(rate, min(ANEW_S, duration_s / 6.0))
         soaked.anew_p99_ms = anew.warm_ms(0.99)
     return soaked
@@ -220,7 +242,7 @@ def main() -> int:
         "p99 of 10 s, ms (medians)": listed(soaked.medians("warm_p99_ms")),
         "resident, MB (medians)": listed(soaked.medians("resident_mb")),
         "taken by the host's other guests, % (medians)": listed(soaked.medians("stolen_percent")),
-        "cores": f"{os.cpu_count()}, shared by scaler, platform and caller",
+        "cores": f"{os.cpu_count()}; platform and caller are held to one, the scaler may use them all",
     }
     return show(f"soak, {options.duration:g} s", checks(soaked), notes, as_json=options.json)
 
