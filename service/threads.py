@@ -19,14 +19,14 @@ GRPCS_OWN = ("event_engine", "lifeguard")
 """Threads of gRPC's that read and write sockets, and the one that starts more of them."""
 HANDS_OVER = "(_poll_wrapper)"
 """How the name of the thread ends that brings the event loop what gRPC has for it."""
-TOGETHER_S = 1.0
+TOGETHER_S = 0.5
 """How often it is looked at whether the event loop gets the core it is on."""
-CROWDED = 0.1
+CROWDED = 0.15
 """The share of that time which it may wait for it. Alone on its core, with who hands over to it, it
 waits for 0.03 to 0.05; beside a process that is held to the same core and takes a third, for 0.35."""
 BETTER = 0.5
 """A core is worth a move where it waited for so much less."""
-FORGOTTEN_S = 10.0
+FORGOTTEN_S = 30.0
 """What was seen of another core does not count any more."""
 LOOSE_S = 0.01
 """Where several cores are as good, the kernel has so long to choose."""
