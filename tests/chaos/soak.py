@@ -23,7 +23,7 @@ import uvloop
 from cli.console import progress
 from tests.bench.table import step
 from tests.chaos.__main__ import Check, show
-from tests.chaos.overload import CALLERS, Caller, Here, under_load
+from tests.chaos.overload import CALLERS, WARM_UP_S, Caller, Here, under_load
 
 SHARE = 0.7
 CAPACITY_S = 30.0
@@ -100,6 +100,7 @@ async def apart(folder: Path) -> AsyncIterator[Here]:
     async with under_load(folder, deadline_ms=DEADLINE_MS, destroy_every=DESTROY_EVERY) as here:
         cores = os.sched_getaffinity(0)
         hold(here, {max(cores)})
+        await here.caller.closed(CALLERS, WARM_UP_S)  # the event loop leaves that core
         try:
             yield here
         finally:
