@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from math import inf
 from pathlib import Path
 
 SWITCH_S = 0.0001
@@ -25,9 +26,9 @@ CROWDED = 0.15
 """The share of that time which it may wait for it. Alone on its core, with who hands over to it, it
 waits for 0.03 to 0.05; beside a process that is held to the same core and takes a third, for 0.35."""
 BETTER = 0.5
-"""A core is worth a move where it waited for so much less."""
+"""Another core is worth a move if the share waited there was at most so much of the one here."""
 FORGOTTEN_S = 30.0
-"""What was seen of another core does not count any more."""
+"""What was seen of another core longer ago does not count: it is taken to be free."""
 LOOSE_S = 0.01
 """Where several cores are as good, the kernel has so long to choose."""
 
@@ -61,8 +62,10 @@ class Cores:
         """Of a core, the share of a turn that was waited, and when that was (s)."""
 
     def next(self, now_s: float, core: int, waited: float) -> set[int]:
-        """Those that are as good: `core` alone, where a share `waited` of the last turn was spent
-        waiting for it, as long as it is not crowded or no other promises to be better."""
+        """The cores to choose from: `core`, where it is now, alone if it may stay.
+
+        `waited` is the share of the last turn that it could have run there and did not.
+        """
         self._seen[core] = (now_s, waited)
         if waited <= CROWDED:
             return {core}
@@ -73,7 +76,7 @@ class Cores:
         return {other for other, share in expected.items() if share == least}
 
     def _expected(self, now_s: float, core: int) -> float:
-        seen_s, waited = self._seen.get(core, (-FORGOTTEN_S, 0.0))
+        seen_s, waited = self._seen.get(core, (-inf, 0.0))
         return waited if now_s - seen_s < FORGOTTEN_S else 0.0
 
 

@@ -95,7 +95,7 @@ async def apart(folder: Path) -> AsyncIterator[Here]:
     """A scaler under load; its caller and its platform, this process, are held to one core of all.
 
     Else the kernel puts them beside the scaler's event loop for a while and takes them away again, by
-    chance, and a p99 shows just that. Those of a platform are other machines.
+    chance, and a p99 shows just that. Those of a platform are other machines. For Linux.
     """
     async with under_load(folder, deadline_ms=DEADLINE_MS, destroy_every=DESTROY_EVERY) as here:
         cores = os.sched_getaffinity(0)
