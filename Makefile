@@ -87,7 +87,7 @@ fuzz: install
 	$(BIN)/python -m tests.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
 proto: install
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. service/proto/scaler.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. warmscaler/service/proto/scaler.proto
 
 # Three files, all with hashes: everything for developers; what serving, training and retraining
 # need, for the image (drawing is left out); and what builds the wheel.

@@ -11,7 +11,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.logs import escaped
+from warmscaler.service.observability.logs import escaped
 
 out = Console()
 err = Console(stderr=True)

@@ -16,21 +16,26 @@ import numpy as np
 import typer
 from rich.markup import escape
 
-from cli import loop
-from cli.console import UserError, out, progress, say
-from cli.evaluate import Fold, check_drawing, draw, print_table, run
-from cli.trace import SetName
-from data.generate import generate
-from data.read import read_trace, write_trace
-from data.trace import Trace
-from models.artifact import ArtifactError, check_target, read_artifact, write_artifact
-from simulator.live import LiveResult, ScalerUnreachable, connect, play
-from simulator.platform import SimulatedPlatform
-from simulator.replay import CREATE_MS
-from training import evaluate as evaluation
-from training.evaluate import Window
-from training.provenance import trained_on
-from training.settings import DEFAULT_POLICIES, chosen
+from warmscaler.cli import loop
+from warmscaler.cli.console import UserError, out, progress, say
+from warmscaler.cli.evaluate import Fold, check_drawing, draw, print_table, run
+from warmscaler.cli.trace import SetName
+from warmscaler.data.generate import generate
+from warmscaler.data.read import read_trace, write_trace
+from warmscaler.data.trace import Trace
+from warmscaler.models.artifact.folder import (
+    ArtifactError,
+    check_target,
+    read_artifact,
+    write_artifact,
+)
+from warmscaler.simulator.live import LiveResult, ScalerUnreachable, connect, play
+from warmscaler.simulator.platform import SimulatedPlatform
+from warmscaler.simulator.replay import CREATE_MS
+from warmscaler.training.evaluating import evaluate as evaluation
+from warmscaler.training.evaluating.evaluate import Window
+from warmscaler.training.evaluating.settings import DEFAULT_POLICIES, chosen
+from warmscaler.training.provenance import trained_on
 
 LIVE_S = 30.0
 """How much of the trace is played through the real service, in real time."""
@@ -129,7 +134,7 @@ async def _live(stretch: Trace, model: Path) -> tuple[LiveResult, int, int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    serve = [sys.executable, "-m", "cli.main", "serve", "--port", str(port)]
+    serve = [sys.executable, "-m", "warmscaler", "serve", "--port", str(port)]
     serve += ["--platform", f"127.0.0.1:{platform.port}", "--model", str(model)]
     scaler = subprocess.Popen(serve, stderr=subprocess.DEVNULL)  # noqa: S603, ASYNC220
     result = LiveResult(stretch)

@@ -15,22 +15,22 @@ from rich import box
 from rich.measure import Measurement
 from rich.table import Table
 
-from cli.console import UserError, out, print_json, progress, say
-from cli.trace import SetName, Source
-from cli.train import Cluster, CreateMs
-from data.files import whole
-from data.read import read_trace
-from data.trace import Trace
-from models.artifact import ArtifactError, read_artifact, read_manifest
-from models.habits import Model
-from models.registry import KNOWN, PolicyError
-from simulator.replay import CREATE_MS
-from training import evaluate as evaluation
-from training.cluster import ClusterError, connected
-from training.evaluate import Measured, Window, as_json, mean_and_spread
-from training.outcomes import OutcomesError, write_outcomes
-from training.settings import CLAIRVOYANT, DEFAULT_POLICIES, Setting, chosen
-from training.settings import sweep as all_settings
+from warmscaler.cli.console import UserError, out, print_json, progress, say
+from warmscaler.cli.trace import SetName, Source
+from warmscaler.cli.train import Cluster, CreateMs
+from warmscaler.data.files import whole
+from warmscaler.data.read import read_trace
+from warmscaler.data.trace import Trace
+from warmscaler.models.artifact.folder import ArtifactError, read_artifact, read_manifest
+from warmscaler.models.learned.habits import Model
+from warmscaler.models.registry import KNOWN, PolicyError
+from warmscaler.simulator.replay import CREATE_MS
+from warmscaler.training.cluster import ClusterError, connected
+from warmscaler.training.evaluating import evaluate as evaluation
+from warmscaler.training.evaluating.evaluate import Measured, Window, as_json, mean_and_spread
+from warmscaler.training.evaluating.outcomes import OutcomesError, write_outcomes
+from warmscaler.training.evaluating.settings import CLAIRVOYANT, DEFAULT_POLICIES, Setting, chosen
+from warmscaler.training.evaluating.settings import sweep as all_settings
 
 COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("score", "score", ".2f"),
@@ -198,8 +198,8 @@ def draw(fold: Fold, *, report: Path | None, picture: Path | None, create_ms: fl
     if report is None and picture is None:
         return
     # Not above: serving and training need neither library, and start sooner without.
-    from training.plots import frontier
-    from training.report import ReportError, write_report
+    from warmscaler.training.reporting.plots import frontier
+    from warmscaler.training.reporting.report import ReportError, write_report
 
     try:
         if report is not None:

@@ -10,8 +10,8 @@ import grpc
 import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cli.console import UserError, out
-from service.tls import PlatformTls, TlsError
+from warmscaler.cli.console import UserError, out
+from warmscaler.service.front.tls import PlatformTls, TlsError
 
 
 def health(

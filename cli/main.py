@@ -10,9 +10,9 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from cli import demo, evaluate, health, models, retrain, serve, simulate, trace, train
-from cli.console import UserError, fail
-from data.trace import TraceError
+from warmscaler.cli import demo, evaluate, health, models, retrain, serve, simulate, trace, train
+from warmscaler.cli.console import UserError, fail
+from warmscaler.data.trace import TraceError
 
 app = typer.Typer(
     name="scaler",

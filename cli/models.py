@@ -9,9 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli.console import UserError, out, print_json, say
-from models.artifact import ArtifactError
-from models.store import VERSION_NAME, Pointer, Store, StoreError, Version
+from warmscaler.cli.console import UserError, out, print_json, say
+from warmscaler.models.artifact.folder import ArtifactError
+from warmscaler.models.artifact.store import VERSION_NAME, Pointer, Store, StoreError, Version
 
 app = typer.Typer(
     help="The model store: list, show, promote, roll back, add.", no_args_is_help=True

@@ -11,18 +11,26 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from cli.console import UserError, err, print_json, progress
-from cli.models import StoreOption
-from data.files import whole
-from data.read import read_trace
-from data.recording import is_recording, observed_create_ms, read_recording
-from data.trace import Trace, TraceError
-from models.artifact import ArtifactError
-from models.store import Store, StoreError
-from models.validity import MAX_PRICE
-from simulator.replay import CREATE_MS
-from training.drift import Drift
-from training.retrain import DAY_MS, Busy, Options, RetrainError, check_recording, job, retrain
+from warmscaler.cli.console import UserError, err, print_json, progress
+from warmscaler.cli.models import StoreOption
+from warmscaler.data.files import whole
+from warmscaler.data.read import read_trace
+from warmscaler.data.recording import is_recording, observed_create_ms, read_recording
+from warmscaler.data.trace import Trace, TraceError
+from warmscaler.models.artifact.folder import ArtifactError
+from warmscaler.models.artifact.store import Store, StoreError
+from warmscaler.models.artifact.validity import MAX_PRICE
+from warmscaler.simulator.replay import CREATE_MS
+from warmscaler.training.retraining.drift import Drift
+from warmscaler.training.retraining.retrain import (
+    DAY_MS,
+    Busy,
+    Options,
+    RetrainError,
+    check_recording,
+    job,
+    retrain,
+)
 
 EXIT_BUSY = 3
 EXIT_KEPT = 10

@@ -11,18 +11,12 @@ from typing import Annotated
 import typer
 import uvloop
 
-from cli.console import UserError
-from cli.health import channel_tls, host_and_port
-from models.artifact import ArtifactError
-from models.registry import PolicyError
-from models.store import StoreError
-from service.ledger import Ledger, LedgerError
-from service.limits import SERVING, Limits
-from service.logs import LogFormat, LogLevel, configure, stderr_in_log
-from service.neighbour import stop_when_closed
-from service.page import PageInUse
-from service.recording import DAY_S, Recorder, RecordingError
-from service.server import (
+from warmscaler.cli.console import UserError
+from warmscaler.cli.health import channel_tls, host_and_port
+from warmscaler.models.artifact.folder import ArtifactError
+from warmscaler.models.artifact.store import StoreError
+from warmscaler.models.registry import PolicyError
+from warmscaler.service.front.server import (
     DRAIN_GRACE_S,
     PENDING_CALLS,
     Operations,
@@ -30,9 +24,15 @@ from service.server import (
     ServerEnded,
     serve_until_signal,
 )
-from service.serving_policy import LEARNED, choose_policy, follow_store
-from service.tls import ServerTls, TlsError
-from service.tracing import Tracing, TracingError
+from warmscaler.service.front.tls import ServerTls, TlsError
+from warmscaler.service.live.neighbour import stop_when_closed
+from warmscaler.service.live.serving_policy import LEARNED, choose_policy, follow_store
+from warmscaler.service.observability.logs import LogFormat, LogLevel, configure, stderr_in_log
+from warmscaler.service.observability.page import PageInUse
+from warmscaler.service.observability.tracing import Tracing, TracingError
+from warmscaler.service.persistence.ledger import Ledger, LedgerError
+from warmscaler.service.persistence.recording import DAY_S, Recorder, RecordingError
+from warmscaler.service.scheduler.limits import SERVING, Limits
 
 log = logging.getLogger("scaler")
 LOCAL = "127.0.0.1"

@@ -14,17 +14,17 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from cli import loop
-from cli.console import UserError, out, print_json, progress, say
-from cli.health import host_and_port
-from cli.trace import READ, Json, SetName
-from cli.train import CreateMs
-from data.read import read_trace
-from data.trace import Trace
-from simulator.live import LiveResult, ScalerUnreachable, connect, play
-from simulator.platform import SimulatedPlatform
-from simulator.replay import CREATE_MS
-from simulator.statistics import StatisticsPage
+from warmscaler.cli import loop
+from warmscaler.cli.console import UserError, out, print_json, progress, say
+from warmscaler.cli.health import host_and_port
+from warmscaler.cli.trace import READ, Json, SetName
+from warmscaler.cli.train import CreateMs
+from warmscaler.data.read import read_trace
+from warmscaler.data.trace import Trace
+from warmscaler.simulator.live import LiveResult, ScalerUnreachable, connect, play
+from warmscaler.simulator.platform import SimulatedPlatform
+from warmscaler.simulator.replay import CREATE_MS
+from warmscaler.simulator.statistics import StatisticsPage
 
 
 def simulate(

@@ -10,10 +10,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli.console import out, print_json, say
-from data.generate import KINDS, generate
-from data.read import read_trace, write_trace
-from data.trace import Trace
+from warmscaler.cli.console import out, print_json, say
+from warmscaler.data.generate import KINDS, generate
+from warmscaler.data.read import read_trace, write_trace
+from warmscaler.data.trace import Trace
 
 app = typer.Typer(help="Look at a trace, convert it, make one.", no_args_is_help=True)
 

@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from cli.console import UserError, progress, say
-from cli.trace import SetName, Source
-from data.read import read_trace
-from models.artifact import ArtifactError, check_target, write_artifact
-from simulator.replay import CREATE_MS
-from training.cluster import ClusterError, connected
-from training.fit import fit
-from training.provenance import trained_on
+from warmscaler.cli.console import UserError, progress, say
+from warmscaler.cli.trace import SetName, Source
+from warmscaler.data.read import read_trace
+from warmscaler.models.artifact.folder import ArtifactError, check_target, write_artifact
+from warmscaler.simulator.replay import CREATE_MS
+from warmscaler.training.cluster import ClusterError, connected
+from warmscaler.training.fitting.fit import fit
+from warmscaler.training.provenance import trained_on
 
 Cluster = Annotated[
     str | None,

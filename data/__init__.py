@@ -1,5 +1,5 @@
 """Traces: formats in and out, validation, splits and a generator of look-alikes."""
 
-from data.trace import App, Trace, TraceError
+from warmscaler.data.trace import App, Trace, TraceError
 
 __all__ = ["App", "Trace", "TraceError"]

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from data.drawn import draw_init_ms, draw_runtime, seeded_by
-from data.trace import LIMITS, App, IntArray, Trace, TraceError
+from warmscaler.data.drawn import draw_init_ms, draw_runtime, seeded_by
+from warmscaler.data.trace import LIMITS, App, IntArray, Trace, TraceError
 
 DURATION_SIGMA = 0.6
 """Spread of the log-normal executions about a function's mean: the files give no single ones."""

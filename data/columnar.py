@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from data.files import whole
-from data.seal import is_whole
-from data.trace import LIMITS, App, Trace, TraceError
+from warmscaler.data.files import whole
+from warmscaler.data.seal import is_whole
+from warmscaler.data.trace import LIMITS, App, Trace, TraceError
 
 VERSION = 1
 METADATA_KEY = "scaler.trace"

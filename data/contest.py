@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import polars as pl
 
-from data.files import whole
-from data.trace import LIMITS, App, Trace, TraceError
+from warmscaler.data.files import whole
+from warmscaler.data.trace import LIMITS, App, Trace, TraceError
 
 _REQUEST_FIELDS = {
     "startTime": pl.Int64,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from data.drawn import RUNTIMES, draw_init_ms, draw_runtime, seeded_by
-from data.trace import App, Trace, TraceError
+from warmscaler.data.drawn import RUNTIMES, draw_init_ms, draw_runtime, seeded_by
+from warmscaler.data.trace import App, Trace, TraceError
 
 KINDS = ("contest-1", "contest-2", "contest-3", "azure")
 START_MS = 1_682_899_200_000  # 2023-05-01, the year of the contest

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from polars.exceptions import PolarsError
 
-from data.azure import is_azure_2019, is_azure_2021, read_azure_2019, read_azure_2021
-from data.columnar import read_parquet, write_parquet
-from data.contest import is_contest, read_contest, write_contest
-from data.recording import is_recording, read_recording
-from data.trace import Trace, TraceError
+from warmscaler.data.azure import is_azure_2019, is_azure_2021, read_azure_2019, read_azure_2021
+from warmscaler.data.columnar import read_parquet, write_parquet
+from warmscaler.data.contest import is_contest, read_contest, write_contest
+from warmscaler.data.recording import is_recording, read_recording
+from warmscaler.data.trace import Trace, TraceError
 
 _NOT_WRITTEN = (".gz", ".tgz", ".tar", ".zip", ".csv", ".txt", ".json", ".jsonl", ".ndjson")
 

@@ -21,10 +21,10 @@ from typing import Any
 import orjson
 import polars as pl
 
-from data.columnar import METADATA_KEY, SCHEMA, SERVED, VERSION, read_whole, to_trace
-from data.files import whole
-from data.seal import BLANK, is_whole, seal
-from data.trace import Trace, TraceError
+from warmscaler.data.columnar import METADATA_KEY, SCHEMA, SERVED, VERSION, read_whole, to_trace
+from warmscaler.data.files import whole
+from warmscaler.data.seal import BLANK, is_whole, seal
+from warmscaler.data.trace import Trace, TraceError
 
 SEGMENT = ".parquet"
 JOURNAL = ".journal"

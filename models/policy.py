@@ -126,7 +126,7 @@ class AppPolicy(ABC):
         return self.idle(now_ms, pool)
 
     def expiry(self, now_ms: float, pool: Pool, level: int) -> float:
-        """A window ended. Returns a later time to keep the instance, or `now_ms` to let it go.
+        """A window ended. Returns a later time to keep the instance, or `now_ms` to release it.
 
         `level` is the number of requests at once that would take this instance.
         """
@@ -141,7 +141,7 @@ class AppPolicy(ABC):
     def wake(self, now_ms: float, pool: Pool) -> int:
         """`wake_ms` has come (it is reset to never before the question).
 
-        Returns how many instances to start (> 0) or how many idle ones to let go (< 0).
+        Returns how many instances to start (> 0) or how many idle ones to release (< 0).
         """
         return 0
 

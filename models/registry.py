@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isfinite
 
-from models.fixed import Fixed, Reference
-from models.greedy_dual import GreedyDual
-from models.habits import Model
-from models.hybrid_histogram import HybridHistogram
-from models.knative import Knative
-from models.learned import Learned
-from models.policy import Policy
+from warmscaler.models.learned.habits import Model
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.policy import Policy
+from warmscaler.models.published.fixed import Fixed, Reference
+from warmscaler.models.published.greedy_dual import GreedyDual
+from warmscaler.models.published.hybrid_histogram import HybridHistogram
+from warmscaler.models.published.knative import Knative
 
 KNOWN = (
     "fixed:SECONDS",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.policy import Instance, Pool
-from service.proto import scaler_pb2 as pb
+from warmscaler.models.policy import Instance, Pool
+from warmscaler.service.proto import scaler_pb2 as pb
 
 
 @dataclass(slots=True)

@@ -8,8 +8,8 @@ from heapq import heappop, heappush
 import numpy as np
 import numpy.typing as npt
 
-from data.trace import Trace
-from simulator.replay import CREATE_MS, Replay
+from warmscaler.data.trace import Trace
+from warmscaler.simulator.replay import CREATE_MS, Replay
 
 FloatArray = npt.NDArray[np.float64]
 MB_PER_GB = 1024.0

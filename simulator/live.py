@@ -13,10 +13,10 @@ import grpc.aio
 import numpy as np
 import numpy.typing as npt
 
-from data.trace import Trace
-from service.proto import scaler_pb2 as pb
-from service.proto.scaler_pb2_grpc import ScalerStub
-from simulator.figures import MB_PER_GB, scores
+from warmscaler.data.trace import Trace
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
+from warmscaler.simulator.figures import MB_PER_GB, scores
 
 CALL_TIMEOUT_S = 150.0
 """More than any start takes: a scaler that never answers must not hold the replay for ever."""

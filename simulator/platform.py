@@ -11,10 +11,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from service.proto import scaler_pb2 as pb
-from service.proto import scaler_pb2_grpc
-from simulator.figures import MB_PER_GB
-from simulator.replay import CREATE_MS
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto import scaler_pb2_grpc
+from warmscaler.simulator.figures import MB_PER_GB
+from warmscaler.simulator.replay import CREATE_MS
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Request = pb.CreateSlotRequest | pb.InitRequest | pb.DestroySlotRequest

@@ -15,9 +15,16 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
-from data.trace import Trace
-from models.policy import Instance, Policy
-from service.scheduler import Actions, Assign, CreateSlot, DestroySlot, InitInstance, Scheduler
+from warmscaler.data.trace import Trace
+from warmscaler.models.policy import Instance, Policy
+from warmscaler.service.scheduler.scheduler import (
+    Actions,
+    Assign,
+    CreateSlot,
+    DestroySlot,
+    InitInstance,
+    Scheduler,
+)
 
 CREATE_MS = 300
 """What CreateSlot takes on the simulated platform unless told."""

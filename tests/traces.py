@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.read import read_trace
-from data.trace import App, Trace
+from warmscaler.data.read import read_trace
+from warmscaler.data.trace import App, Trace
 
 _SHARED = os.environ.get("SCALER_SHARED_TRACES")
 SHARED = Path(_SHARED) if _SHARED else Path(__file__).parents[1].parent / "shared/traces"

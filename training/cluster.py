@@ -26,12 +26,12 @@ from typing import Any
 
 import joblib
 
-from data.read import read_trace
-from data.trace import Trace, TraceError
+from warmscaler.data.read import read_trace
+from warmscaler.data.trace import Trace, TraceError
 
 CONNECT_S = 10.0
 """How long the scheduler may take to answer, and then the first worker to be there."""
-LIBRARIES = ("scaler", "numpy", "polars")
+LIBRARIES = ("warmscaler", "numpy", "polars")
 """Those that a result depends on, besides Python."""
 ROOMS = ("data", "models", "service", "simulator", "training")
 _ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d{1,5}")
@@ -185,7 +185,7 @@ def _connect(address: str) -> tuple[Any, Callable[..., Any]]:
         from joblib._dask import DaskDistributedBackend
     except ImportError:
         raise ClusterError(
-            "--cluster needs the extra `cluster`: pip install 'scaler[cluster]'"
+            "--cluster needs the extra `cluster`: pip install 'warmscaler[cluster]'"
         ) from None
 
     class Backend(DaskDistributedBackend):  # type: ignore[misc]
@@ -248,7 +248,7 @@ def versions() -> dict[str, str]:
             found[name] = "missing"
     digest = hashlib.sha256()
     for room in ROOMS:
-        for file in sorted((Path(__file__).parents[1] / room).glob("*.py")):
+        for file in sorted((Path(__file__).parents[1] / room).rglob("*.py")):
             digest.update(file.read_bytes())
     return found | {"code": digest.hexdigest()[:12]}
 

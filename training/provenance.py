@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data.trace import Trace
+from warmscaler.data.trace import Trace
 
 
 def trained_on(part: Trace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from service.proto import scaler_pb2 as service_dot_proto_dot_scaler__pb2
+from warmscaler.service.proto import scaler_pb2 as warmscaler_dot_service_dot_proto_dot_scaler__pb2
 
 GRPC_GENERATED_VERSION = '1.83.2'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in service/proto/scaler_pb2_grpc.py depends on'
+        + ' but the generated code in warmscaler/service/proto/scaler_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,13 +36,13 @@ class ScalerStub:
         """
         self.Assign = channel.unary_unary(
                 '/serverless.simulator.Scaler/Assign',
-                request_serializer=service_dot_proto_dot_scaler__pb2.AssignRequest.SerializeToString,
-                response_deserializer=service_dot_proto_dot_scaler__pb2.AssignReply.FromString,
+                request_serializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.AssignRequest.SerializeToString,
+                response_deserializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.AssignReply.FromString,
                 _registered_method=True)
         self.Idle = channel.unary_unary(
                 '/serverless.simulator.Scaler/Idle',
-                request_serializer=service_dot_proto_dot_scaler__pb2.IdleRequest.SerializeToString,
-                response_deserializer=service_dot_proto_dot_scaler__pb2.IdleReply.FromString,
+                request_serializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.IdleRequest.SerializeToString,
+                response_deserializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.IdleReply.FromString,
                 _registered_method=True)
 
 
@@ -66,13 +66,13 @@ def add_ScalerServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Assign': grpc.unary_unary_rpc_method_handler(
                     servicer.Assign,
-                    request_deserializer=service_dot_proto_dot_scaler__pb2.AssignRequest.FromString,
-                    response_serializer=service_dot_proto_dot_scaler__pb2.AssignReply.SerializeToString,
+                    request_deserializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.AssignRequest.FromString,
+                    response_serializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.AssignReply.SerializeToString,
             ),
             'Idle': grpc.unary_unary_rpc_method_handler(
                     servicer.Idle,
-                    request_deserializer=service_dot_proto_dot_scaler__pb2.IdleRequest.FromString,
-                    response_serializer=service_dot_proto_dot_scaler__pb2.IdleReply.SerializeToString,
+                    request_deserializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.IdleRequest.FromString,
+                    response_serializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.IdleReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -100,8 +100,8 @@ class Scaler:
             request,
             target,
             '/serverless.simulator.Scaler/Assign',
-            service_dot_proto_dot_scaler__pb2.AssignRequest.SerializeToString,
-            service_dot_proto_dot_scaler__pb2.AssignReply.FromString,
+            warmscaler_dot_service_dot_proto_dot_scaler__pb2.AssignRequest.SerializeToString,
+            warmscaler_dot_service_dot_proto_dot_scaler__pb2.AssignReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -127,8 +127,8 @@ class Scaler:
             request,
             target,
             '/serverless.simulator.Scaler/Idle',
-            service_dot_proto_dot_scaler__pb2.IdleRequest.SerializeToString,
-            service_dot_proto_dot_scaler__pb2.IdleReply.FromString,
+            warmscaler_dot_service_dot_proto_dot_scaler__pb2.IdleRequest.SerializeToString,
+            warmscaler_dot_service_dot_proto_dot_scaler__pb2.IdleReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -151,18 +151,18 @@ class PlatformStub:
         """
         self.CreateSlot = channel.unary_unary(
                 '/serverless.simulator.Platform/CreateSlot',
-                request_serializer=service_dot_proto_dot_scaler__pb2.CreateSlotRequest.SerializeToString,
-                response_deserializer=service_dot_proto_dot_scaler__pb2.CreateSlotReply.FromString,
+                request_serializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.CreateSlotRequest.SerializeToString,
+                response_deserializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.CreateSlotReply.FromString,
                 _registered_method=True)
         self.DestroySlot = channel.unary_unary(
                 '/serverless.simulator.Platform/DestroySlot',
-                request_serializer=service_dot_proto_dot_scaler__pb2.DestroySlotRequest.SerializeToString,
-                response_deserializer=service_dot_proto_dot_scaler__pb2.DestroySlotReply.FromString,
+                request_serializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.DestroySlotRequest.SerializeToString,
+                response_deserializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.DestroySlotReply.FromString,
                 _registered_method=True)
         self.Init = channel.unary_unary(
                 '/serverless.simulator.Platform/Init',
-                request_serializer=service_dot_proto_dot_scaler__pb2.InitRequest.SerializeToString,
-                response_deserializer=service_dot_proto_dot_scaler__pb2.InitReply.FromString,
+                request_serializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.InitRequest.SerializeToString,
+                response_deserializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.InitReply.FromString,
                 _registered_method=True)
 
 
@@ -192,18 +192,18 @@ def add_PlatformServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'CreateSlot': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateSlot,
-                    request_deserializer=service_dot_proto_dot_scaler__pb2.CreateSlotRequest.FromString,
-                    response_serializer=service_dot_proto_dot_scaler__pb2.CreateSlotReply.SerializeToString,
+                    request_deserializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.CreateSlotRequest.FromString,
+                    response_serializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.CreateSlotReply.SerializeToString,
             ),
             'DestroySlot': grpc.unary_unary_rpc_method_handler(
                     servicer.DestroySlot,
-                    request_deserializer=service_dot_proto_dot_scaler__pb2.DestroySlotRequest.FromString,
-                    response_serializer=service_dot_proto_dot_scaler__pb2.DestroySlotReply.SerializeToString,
+                    request_deserializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.DestroySlotRequest.FromString,
+                    response_serializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.DestroySlotReply.SerializeToString,
             ),
             'Init': grpc.unary_unary_rpc_method_handler(
                     servicer.Init,
-                    request_deserializer=service_dot_proto_dot_scaler__pb2.InitRequest.FromString,
-                    response_serializer=service_dot_proto_dot_scaler__pb2.InitReply.SerializeToString,
+                    request_deserializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.InitRequest.FromString,
+                    response_serializer=warmscaler_dot_service_dot_proto_dot_scaler__pb2.InitReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -231,8 +231,8 @@ class Platform:
             request,
             target,
             '/serverless.simulator.Platform/CreateSlot',
-            service_dot_proto_dot_scaler__pb2.CreateSlotRequest.SerializeToString,
-            service_dot_proto_dot_scaler__pb2.CreateSlotReply.FromString,
+            warmscaler_dot_service_dot_proto_dot_scaler__pb2.CreateSlotRequest.SerializeToString,
+            warmscaler_dot_service_dot_proto_dot_scaler__pb2.CreateSlotReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -258,8 +258,8 @@ class Platform:
             request,
             target,
             '/serverless.simulator.Platform/DestroySlot',
-            service_dot_proto_dot_scaler__pb2.DestroySlotRequest.SerializeToString,
-            service_dot_proto_dot_scaler__pb2.DestroySlotReply.FromString,
+            warmscaler_dot_service_dot_proto_dot_scaler__pb2.DestroySlotRequest.SerializeToString,
+            warmscaler_dot_service_dot_proto_dot_scaler__pb2.DestroySlotReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -285,8 +285,8 @@ class Platform:
             request,
             target,
             '/serverless.simulator.Platform/Init',
-            service_dot_proto_dot_scaler__pb2.InitRequest.SerializeToString,
-            service_dot_proto_dot_scaler__pb2.InitReply.FromString,
+            warmscaler_dot_service_dot_proto_dot_scaler__pb2.InitRequest.SerializeToString,
+            warmscaler_dot_service_dot_proto_dot_scaler__pb2.InitReply.FromString,
             options,
             channel_credentials,
             insecure,

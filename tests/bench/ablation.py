@@ -19,18 +19,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import models.learned as learned
-import models.place as place
-from data.read import read_trace
-from data.trace import Trace
-from models.habits import MAX_PLACES, MEMORY_GAPS, Model
-from models.learned import Learned
-from models.policy import Pool
-from models.window import Plan
-from simulator.figures import Figures, figures
-from simulator.replay import CREATE_MS, replay
 from tests.bench.table import TRACE, step
-from training.evaluate import train, window
+from warmscaler.data.read import read_trace
+from warmscaler.data.trace import Trace
+from warmscaler.models.learned import level
+from warmscaler.models.learned import policy as learned
+from warmscaler.models.learned.habits import MAX_LEVELS, MEMORY_GAPS, Model
+from warmscaler.models.learned.plan import Plan
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.policy import Pool
+from warmscaler.simulator.figures import Figures, figures
+from warmscaler.simulator.replay import CREATE_MS, replay
+from warmscaler.training.evaluating.evaluate import train, window
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +49,26 @@ def _start_by_its_own_plan(self: Any, now_ms: float, pool: Pool, level: int, las
 def variants() -> list[Variant]:
     return [
         Variant("as it is"),
-        Variant("nothing started ahead", ((Plan, "prewarm_ms", lambda self, age_ms: inf),)),
+        Variant("nothing pre-warmed", ((Plan, "prewarm_ms", lambda self, age_ms: inf),)),
         Variant(
             "no clocks: only the time since the last use",
-            ((learned, "PERIODS_MS", (0.0,)), (place, "PERIODS_MS", (0.0,))),
+            ((learned, "PERIODS_MS", (0.0,)), (level, "PERIODS_MS", (0.0,))),
         ),
         Variant("a start for every request that waits", ((learned, "WORTH_GAPS", 1e9),)),
         Variant("a start only for what it saves the request", ((learned, "WORTH_GAPS", 0.0),)),
         Variant("a miss keeps only its own request waiting", ((learned, "CROWD_SMOOTHING", 0.0),)),
         Variant(
-            "a place started ahead over any number of empty ones",
-            ((learned, "FILLED_BELOW", MAX_PLACES),),
+            "a level pre-warmed over any number of empty ones",
+            ((learned, "FILLED_BELOW", MAX_LEVELS),),
         ),
         Variant(
-            "a place let go takes the instance of the one above",
+            "a level released takes the instance of the one above",
             ((learned._LearnedApp, "_move_down", _start_by_its_own_plan),),
         ),
         Variant("no population behind thin data", ((learned, "PRIOR_WEIGHT", 1e-6),)),
         Variant(
             "old idle times weigh as much as new ones",
-            ((place, "_WEIGHTS", np.ones(2 * MEMORY_GAPS)),),
+            ((level, "_WEIGHTS", np.ones(2 * MEMORY_GAPS)),),
         ),
         Variant("nothing known of any app before it is seen", (), knows_apps=False),
     ]

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import uvloop
 
-from service.ledger import Ledger
 from tests.bench.service_cost import APPS, BackgroundServer, serve_scaler
 from tests.bench.table import Row, show, step
 from tests.chaos.flood import Flood, connect
+from warmscaler.service.persistence.ledger import Ledger
 
 STARTS = 10
 """Each with new processes: one and the same program is up to a tenth faster in one process than in

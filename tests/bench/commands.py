@@ -14,7 +14,7 @@ import psutil
 
 from tests.bench.table import TRACE, Row, step
 
-SCALER = (sys.executable, "-m", "cli.main")
+SCALER = (sys.executable, "-m", "warmscaler")
 
 
 def run(*arguments: str) -> tuple[float, float, str]:

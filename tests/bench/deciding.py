@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from data.read import read_trace
-from data.trace import Trace
-from models.fixed import Fixed
-from models.habits import Model
-from models.learned import Learned
-from models.policy import Policy
-from service.scheduler import Scheduler
-from simulator.figures import figures
-from simulator.replay import CREATE_MS, replay
 from tests.bench.table import TRACE, Row, step
-from training.evaluate import train, window
+from warmscaler.data.read import read_trace
+from warmscaler.data.trace import Trace
+from warmscaler.models.learned.habits import Model
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.policy import Policy
+from warmscaler.models.published.fixed import Fixed
+from warmscaler.service.scheduler.scheduler import Scheduler
+from warmscaler.simulator.figures import figures
+from warmscaler.simulator.replay import CREATE_MS, replay
+from warmscaler.training.evaluating.evaluate import train, window
 
 KEPT_EVENTS = ("arrival", "idle", "wake", "instance_ready", "slot_created")
 

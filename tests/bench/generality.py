@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from data.generate import generate
-from data.read import read_trace
-from data.trace import Trace
-from models.habits import Model
-from simulator.figures import Figures
-from simulator.replay import CREATE_MS
 from tests.bench.table import TRACE, Row, show, step
-from training.evaluate import Measured, Window, evaluate, find, train, window
-from training.settings import KEEP_S, PRICES, Setting, chosen
+from warmscaler.data.generate import generate
+from warmscaler.data.read import read_trace
+from warmscaler.data.trace import Trace
+from warmscaler.models.learned.habits import Model
+from warmscaler.simulator.figures import Figures
+from warmscaler.simulator.replay import CREATE_MS
+from warmscaler.training.evaluating.evaluate import Measured, Window, evaluate, find, train, window
+from warmscaler.training.evaluating.settings import KEEP_S, PRICES, Setting, chosen
 
 JOBS = 2
 TWO_SIDED_PERCENT = 58.0

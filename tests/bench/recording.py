@@ -21,15 +21,15 @@ from typing import Any
 import grpc.aio
 import uvloop
 
-from data.read import read_trace
-from models.registry import make_policy
-from service.proto import scaler_pb2 as pb
-from service.proto import scaler_pb2_grpc
-from service.recording import Recorder
-from service.server import ScalerServer, settle_memory
-from simulator.platform import SimulatedPlatform
 from tests.bench.service_cost import APPS, BackgroundServer
 from tests.bench.table import Row, show, step
+from warmscaler.data.read import read_trace
+from warmscaler.models.registry import make_policy
+from warmscaler.service.front.server import ScalerServer, settle_memory
+from warmscaler.service.persistence.recording import Recorder
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto import scaler_pb2_grpc
+from warmscaler.simulator.platform import SimulatedPlatform
 
 CALLERS = 128
 PAIRS = 3_000

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.generate import generate
-from models.store import Store
 from tests.bench.commands import run
 from tests.bench.table import Row, show, step
 from tests.training.test_retrain import record
-from training.fit import fit
+from warmscaler.data.generate import generate
+from warmscaler.models.artifact.store import Store
+from warmscaler.training.fitting.fit import fit
 
 REQUESTS = 2_000_000
 APPS = 400

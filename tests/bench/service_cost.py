@@ -15,15 +15,15 @@ import grpc.aio
 import psutil
 import uvloop
 
-from models.registry import make_policy
-from service.health import Health
-from service.ledger import Ledger
-from service.metrics import Metrics
-from service.proto import scaler_pb2 as pb
-from service.proto import scaler_pb2_grpc
-from service.server import MAX_MESSAGE_BYTES, ScalerServer
-from simulator.platform import SimulatedPlatform
 from tests.bench.table import Row, step
+from warmscaler.models.registry import make_policy
+from warmscaler.service.front.server import MAX_MESSAGE_BYTES, ScalerServer
+from warmscaler.service.observability.health import Health
+from warmscaler.service.observability.metrics import Metrics
+from warmscaler.service.persistence.ledger import Ledger
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto import scaler_pb2_grpc
+from warmscaler.simulator.platform import SimulatedPlatform
 
 CALLERS = (1, 16, 128)
 PAIRS = {1: 2_000, 16: 6_000, 128: 8_000}

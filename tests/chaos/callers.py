@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from service.proto import scaler_pb2 as pb
-from service.proto.scaler_pb2_grpc import ScalerStub
 from tests.chaos.platform import TOLD_TO_FAIL
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
 
 ASSIGN_S = 30.0
 IDLE_S = 20.0

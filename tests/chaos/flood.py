@@ -15,8 +15,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import cast
 
-from service.proto import scaler_pb2 as pb
-from service.wire import SERVICE
+from warmscaler.service.front.wire import SERVICE
+from warmscaler.service.proto import scaler_pb2 as pb
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1

@@ -13,16 +13,16 @@ from pathlib import Path
 import psutil
 import uvloop
 
-from cli.console import progress
-from models.learned import Learned
-from service.driver import Driver, Throttled
-from service.health import Health
-from service.ledger import Ledger
-from service.limits import SERVING
-from service.metrics import Metrics
-from service.proto import scaler_pb2 as pb
-from service.scheduler import Scheduler
 from tests.chaos.__main__ import Check, show
+from warmscaler.cli.console import progress
+from warmscaler.models.learned.policy import Learned
+from warmscaler.service.live.driver import Driver, Throttled
+from warmscaler.service.observability.health import Health
+from warmscaler.service.observability.metrics import Metrics
+from warmscaler.service.persistence.ledger import Ledger
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.scheduler.limits import SERVING
+from warmscaler.service.scheduler.scheduler import Scheduler
 
 CALLERS = 64
 PARTS = 3

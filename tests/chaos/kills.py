@@ -12,12 +12,12 @@ from random import Random
 
 import uvloop
 
-from cli.console import progress
-from simulator.platform import Fault
 from tests.chaos.__main__ import Check, show
 from tests.chaos.callers import APPS, Books, Callers
 from tests.chaos.platform import ChaosPlatform
 from tests.chaos.scenario import Scaler, outage
+from warmscaler.cli.console import progress
+from warmscaler.simulator.platform import Fault
 
 LANES = 6
 """So many scalers at once, each with a platform and a ledger of its own."""

@@ -17,11 +17,11 @@ from typing import cast
 
 import uvloop
 
-from simulator.platform import SimulatedPlatform
 from tests.bench.table import step
 from tests.chaos.__main__ import Check, show
 from tests.chaos.flood import Flood, Seen, connect
 from tests.chaos.scenario import Scaler
+from warmscaler.simulator.platform import SimulatedPlatform
 
 APPS = 32
 CALLERS = 32

@@ -12,8 +12,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from service.proto import scaler_pb2 as pb
-from simulator.platform import Fault, PlatformSlot, Request, SimulatedPlatform
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.simulator.platform import Fault, PlatformSlot, Request, SimulatedPlatform
 
 FAIL_SHARE = 0.05
 SLOW_SHARE = 0.05

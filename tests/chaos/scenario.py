@@ -62,7 +62,7 @@ class Scaler:
         self.metrics_port = free_port()
         self.ledger = folder / "ledger"
         self.log = folder / "scaler.log"
-        self._command = [sys.executable, "-m", "cli.main", "serve", "--port", str(self.port)]
+        self._command = [sys.executable, "-m", "warmscaler", "serve", "--port", str(self.port)]
         self._command += ["--platform", f"127.0.0.1:{platform_port}", "--policy", policy]
         self._command += ["--ledger", str(self.ledger), "--reclaim", str(reclaim_s)]
         self._command += ["--metrics-port", str(self.metrics_port), "--log-level", "error", *more]

@@ -20,10 +20,10 @@ import numpy as np
 import psutil
 import uvloop
 
-from cli.console import progress
 from tests.bench.table import step
 from tests.chaos.__main__ import Check, show
 from tests.chaos.overload import CALLERS, WARM_UP_S, Caller, Here, under_load
+from warmscaler.cli.console import progress
 
 SHARE = 0.7
 CAPACITY_S = 30.0

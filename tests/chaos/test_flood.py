@@ -8,8 +8,8 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.proto import scaler_pb2 as pb
 from tests.chaos.flood import DATA, END_HEADERS, END_STREAM, HEADERS, Flood, frame
+from warmscaler.service.proto import scaler_pb2 as pb
 
 ASSIGNED = pb.AssignReply(
     status=pb.Ok,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cli.main import main
+from warmscaler.cli.main import main
 
 InHere = Callable[..., tuple[object, str, str]]
 """Takes the words after `scaler`; returns exit code, stdout, stderr."""

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data.read import write_trace
 from tests.cli.conftest import InHere
 from tests.traces import trace_of
+from warmscaler.data.read import write_trace
 
 KEYS = {
     "policy",
@@ -34,7 +34,7 @@ KEYS = {
 
 
 def scaler(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "warmscaler", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

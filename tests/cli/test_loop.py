@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from cli import loop
+from warmscaler.cli import loop
 
 
 def test_sigterm_lets_a_step_end_and_what_was_begun_be_put_away() -> None:

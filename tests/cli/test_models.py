@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from cli.main import main
-from data.generate import generate
-from models.artifact import write_artifact
-from models.habits import Model
-from models.store import Store
 from tests.training.test_retrain import flip, record
-from training.retrain import job
+from warmscaler.cli.main import main
+from warmscaler.data.generate import generate
+from warmscaler.models.artifact.folder import write_artifact
+from warmscaler.models.artifact.store import Store
+from warmscaler.models.learned.habits import Model
+from warmscaler.training.retraining.retrain import job
 
 
 @dataclass

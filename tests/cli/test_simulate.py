@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from data.read import write_trace
 from tests.cli.conftest import InHere
 from tests.deploy.test_side_by_side import free_ports
 from tests.simulator.page import FIELDS
 from tests.traces import trace_of
+from warmscaler.data.read import write_trace
 
 
 def start(*words: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "warmscaler", *map(str, words)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.azure import FIRST_DAY_2019_MS
-from data.read import read_trace
-from data.trace import TraceError
+from warmscaler.data.azure import FIRST_DAY_2019_MS
+from warmscaler.data.read import read_trace
+from warmscaler.data.trace import TraceError
 
 HEAD_2021 = "app,func,end_timestamp,duration\n"
 MINUTES = ",".join(str(minute) for minute in range(1, 1441))

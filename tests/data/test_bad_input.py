@@ -16,9 +16,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from data.read import read_trace, write_trace
-from data.trace import TraceError
 from tests.traces import trace_of
+from warmscaler.data.read import read_trace, write_trace
+from warmscaler.data.trace import TraceError
 
 
 def meta(key: str = "a", **changes: Any) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def test_archives_with_links_and_doubles(tmp_path: Path) -> None:
 @pytest.fixture
 def scaler(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "cli.main", *map(str, words)]
+        command = [sys.executable, "-m", "warmscaler", *map(str, words)]
         root = Path(__file__).parents[2]
         return subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
 

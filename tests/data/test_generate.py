@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.generate import KINDS, generate
-from data.trace import TraceError
+from warmscaler.data.generate import KINDS, generate
+from warmscaler.data.trace import TraceError
 
 DAY_MS = 86_400_000
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.read import read_trace, write_trace
-from data.trace import LIMITS, App, Trace, TraceError
 from tests.traces import shared_day, trace_of
+from warmscaler.data.read import read_trace, write_trace
+from warmscaler.data.trace import LIMITS, App, Trace, TraceError
 
 _key = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 

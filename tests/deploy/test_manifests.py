@@ -15,8 +15,8 @@ import pytest
 import typer
 import yaml
 
-from cli.main import app
 from tests.deploy.kustomize import Resource, build, pod_specs
+from warmscaler.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -173,14 +173,14 @@ def test_every_dependency_of_the_image_is_the_locked_one() -> None:
 
 def test_the_command_needs_nothing_that_the_image_lacks() -> None:
     locked = (ROOT / "requirements.run.lock").read_text()
-    there = {"scaler", *re.findall(r"^([\w.-]+)==", locked, re.MULTILINE)}
+    there = {"warmscaler", *re.findall(r"^([\w.-]+)==", locked, re.MULTILINE)}
     lacking = [
         module
         for module, owners in packages_distributions().items()
         if not there & {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners}
     ]
     assert "matplotlib" in lacking
-    script = f"import sys; sys.modules.update(dict.fromkeys({lacking})); import cli.main"
+    script = f"import sys; sys.modules.update(dict.fromkeys({lacking})); import warmscaler.cli.main"
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 

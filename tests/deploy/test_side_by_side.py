@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.read import write_trace
 from tests.traces import trace_of
+from warmscaler.data.read import write_trace
 
-SCALER = (sys.executable, "-m", "cli.main")
+SCALER = (sys.executable, "-m", "warmscaler")
 
 
 def free_ports(count: int) -> list[int]:

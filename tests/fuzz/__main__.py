@@ -11,9 +11,9 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from cli.console import progress
-from simulator.platform import Misuse
 from tests.fuzz.attack import SPARE_FILES, Outcome, attack
+from warmscaler.cli.console import progress
+from warmscaler.simulator.platform import Misuse
 
 GROWTH = 0.05
 """Of resident memory, from the end of the first third to the end."""

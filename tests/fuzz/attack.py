@@ -17,11 +17,11 @@ import grpc
 import grpc.aio
 import psutil
 
-from service.proto import scaler_pb2 as pb
-from service.proto.scaler_pb2_grpc import ScalerStub
-from simulator.platform import Misuse, SimulatedPlatform
 from tests.fuzz import messages
 from tests.service.running import Process, assign, done, get, scaler
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
+from warmscaler.simulator.platform import Misuse, SimulatedPlatform
 
 CALLERS = 48
 CONNECTIONS = 16

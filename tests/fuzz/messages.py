@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from random import Random
 
-from service.proto import scaler_pb2 as pb
+from warmscaler.service.proto import scaler_pb2 as pb
 
 ASSIGN, IDLE = "/serverless.simulator.Scaler/Assign", "/serverless.simulator.Scaler/Idle"
 METHODS: Sequence[tuple[str, float]] = (

@@ -12,13 +12,13 @@ import random
 import tempfile
 from pathlib import Path
 
-from data.files import PARTIAL
-from data.read import read_trace
-from data.recording import JOURNAL, SEGMENT, read_recording
-from data.seal import is_whole
-from service.recording import Recorder
 from tests.bench.table import Row, show, step
 from tests.service.test_recording import START_MS, kill_at
+from warmscaler.data.files import PARTIAL
+from warmscaler.data.read import read_trace
+from warmscaler.data.recording import JOURNAL, SEGMENT, read_recording
+from warmscaler.data.seal import is_whole
+from warmscaler.service.persistence.recording import Recorder
 
 LOST_S = 5.0
 

@@ -24,15 +24,15 @@ import numpy as np
 import psutil
 import uvloop
 
-from models.artifact import write_artifact
-from models.habits import AppHabits, Model, PlaceHabits
-from models.store import Store
-from service.follow import Follower
-from service.proto import scaler_pb2 as pb
-from service.proto import scaler_pb2_grpc
-from service.server import ScalerServer, settle_memory
-from simulator.platform import SimulatedPlatform
 from tests.bench.table import Row, show, step
+from warmscaler.models.artifact.folder import write_artifact
+from warmscaler.models.artifact.store import Store
+from warmscaler.models.learned.habits import AppHabits, LevelHabits, Model
+from warmscaler.service.front.server import ScalerServer, settle_memory
+from warmscaler.service.persistence.follow import Follower
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto import scaler_pb2_grpc
+from warmscaler.simulator.platform import SimulatedPlatform
 
 POLL_S = 0.05
 INIT_MS = 200.0
@@ -172,8 +172,8 @@ def model(size: Size, chance: np.random.Generator) -> Model:
     for number in range(size.known_apps):
         gaps_ms = chance.uniform(500.0, 5_000.0, 200)
         phases_ms = chance.uniform(0.0, 300_000.0, 200)
-        place = PlaceHabits(gaps_ms, phases_ms, 5.0, 0.0)
-        apps[f"app-{number}"] = AppHabits(1_000.0, (place, place))
+        level = LevelHabits(gaps_ms, phases_ms, 5.0, 0.0)
+        apps[f"app-{number}"] = AppHabits(1_000.0, (level, level))
     return Model(price_s_per_gb_s=0.001, apps=apps)
 
 

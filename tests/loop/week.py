@@ -21,17 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from data.generate import generate
-from data.trace import Trace
-from models.learned import Learned
-from models.policy import Policy
-from models.store import Store
-from service.scheduler import Actions, Scheduler
-from simulator.figures import figures
-from simulator.replay import replay
 from tests.bench.table import Row, show, step
 from tests.training.test_retrain import flip, record
-from training.fit import fit
+from warmscaler.data.generate import generate
+from warmscaler.data.trace import Trace
+from warmscaler.models.artifact.store import Store
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.policy import Policy
+from warmscaler.service.scheduler.scheduler import Actions, Scheduler
+from warmscaler.simulator.figures import figures
+from warmscaler.simulator.replay import replay
+from warmscaler.training.fitting.fit import fit
 
 DAY_MS = 86_400_000
 PRICE = 0.04
@@ -106,7 +106,7 @@ def costs_s(
 def scaler(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
     """Exit code and JSON object of a command."""
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main", *map(str, arguments), "--json"],
+        [sys.executable, "-m", "warmscaler", *map(str, arguments), "--json"],
         capture_output=True,
         text=True,
         check=False,

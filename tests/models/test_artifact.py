@@ -11,11 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import artifact
-from models.artifact import ArtifactError, read_artifact, read_manifest, write_artifact
-from models.habits import Model
 from tests.traces import trace_of
-from training.fit import fit
+from warmscaler.models.artifact import folder as artifact_folder
+from warmscaler.models.artifact.folder import (
+    ArtifactError,
+    read_artifact,
+    read_manifest,
+    write_artifact,
+)
+from warmscaler.models.learned.habits import Model
+from warmscaler.training.fitting.fit import fit
 
 ABOUT: dict[str, Any] = {
     "created": "2020-01-01T00:00:00+00:00",
@@ -139,7 +144,7 @@ def test_a_manifest_made_to_harm(folder: Path, tmp_path: Path) -> None:
     ]
     for changes in cases:
         forged = json.loads((folder / "manifest.json").read_text()) | changes
-        forged["sha256"] = artifact._manifest_sha256(forged)
+        forged["sha256"] = artifact_folder._manifest_sha256(forged)
         forged_folder = tmp_path / "forged"
         shutil.copytree(folder, forged_folder, dirs_exist_ok=True)
         (forged_folder / "manifest.json").write_text(json.dumps(forged))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
-from data.trace import Trace
-from models.habits import Model
-from models.learned import Learned
-from simulator.replay import replay
 from tests.traces import trace_of
+from warmscaler.data.trace import Trace
+from warmscaler.models.learned.habits import Model
+from warmscaler.models.learned.policy import Learned
+from warmscaler.simulator.replay import replay
 
 MINUTE_MS = 60_000
 
@@ -26,8 +26,8 @@ def two_timers(days: int) -> Trace:
     return trace_of(calls, memory_mb=(192,), init_ms=18_700)
 
 
-def test_a_place_let_go_does_not_take_the_instance_of_the_one_above() -> None:
-    """Between two calls of the first timer its instance is let go, and the one held for the second
+def test_a_level_let_go_does_not_take_the_instance_of_the_one_above() -> None:
+    """Between two calls of the first timer its instance is released, and the one held for the second
     timer is then the only one: when the first timer is due there must be two again."""
     trace = two_timers(days=2)
     wait_ms = replay(trace, Learned(Model(), price=0.0012), create_ms=300.0).wait_ms

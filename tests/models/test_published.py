@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data.trace import Trace
-from models.greedy_dual import GreedyDual
-from models.hybrid_histogram import HybridHistogram
-from models.knative import Knative
-from models.policy import Policy
-from models.registry import KNOWN, PolicyError, make_policy
-from simulator.replay import Replay, replay
 from tests.traces import trace_of
+from warmscaler.data.trace import Trace
+from warmscaler.models.policy import Policy
+from warmscaler.models.published.greedy_dual import GreedyDual
+from warmscaler.models.published.hybrid_histogram import HybridHistogram
+from warmscaler.models.published.knative import Knative
+from warmscaler.models.registry import KNOWN, PolicyError, make_policy
+from warmscaler.simulator.replay import Replay, replay
 
 MINUTE_MS = 60_000
 START_MS = 1_000

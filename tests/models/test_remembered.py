@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.habits import AppHabits, Model, PlaceHabits
-from models.learned import Learned
-from models.policy import Pool
-from models.remembered import MOST_GAPS, PlaceSeen, pack, unpack
+from warmscaler.models.learned.habits import AppHabits, LevelHabits, Model
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.learned.remembered import MOST_GAPS, LevelSeen, pack, unpack
+from warmscaler.models.policy import Pool
 
 NUMBERS = st.floats(0.0, 2.0**50, width=32)
 SEEN = st.builds(
-    lambda covered_ms, excess_ms, pairs: PlaceSeen(
+    lambda covered_ms, excess_ms, pairs: LevelSeen(
         covered_ms, excess_ms, [gap for gap, _ in pairs], [left for _, left in pairs]
     ),
     st.just(-1.0) | NUMBERS,
@@ -24,10 +24,10 @@ SEEN = st.builds(
 
 
 @given(NUMBERS, st.lists(SEEN, max_size=4))
-def test_there_and_back(crowd: float, places: list[PlaceSeen]) -> None:
-    again_crowd, again = unpack(pack(crowd, places))
+def test_there_and_back(crowd: float, levels: list[LevelSeen]) -> None:
+    again_crowd, again = unpack(pack(crowd, levels))
     assert again_crowd == crowd
-    for there, back in zip(places, again, strict=True):
+    for there, back in zip(levels, again, strict=True):
         assert (back.covered_ms, back.excess_ms) == (there.covered_ms, there.excess_ms)
         assert list(back.gaps_ms) == there.gaps_ms
         assert list(back.lefts_ms) == there.lefts_ms
@@ -37,7 +37,7 @@ def test_there_and_back(crowd: float, places: list[PlaceSeen]) -> None:
 def test_what_is_not_whole_is_refused(noise: bytes, at: int, flip: int) -> None:
     with pytest.raises(ValueError, match=r"damaged|short|format|cannot be"):
         unpack(noise)
-    whole = pack(1.0, [PlaceSeen(1.0, 2.0, [3.0, 4.0], [5.0, 6.0])])
+    whole = pack(1.0, [LevelSeen(1.0, 2.0, [3.0, 4.0], [5.0, 6.0])])
     at %= len(whole)
     damaged = whole[:at] + bytes((whole[at] ^ flip,)) + whole[at + 1 :]
     for bad in (damaged, whole[:at]):
@@ -66,7 +66,7 @@ def live(pool: Pool, begin_ms: float, gap_ms: float, turns: int) -> float:
 
 
 def test_an_app_recalled_is_kept_as_long_as_before() -> None:
-    known = PlaceHabits(np.full(3, 5_000.0), np.full(3, 5_000.0), 50.0, 0.0)
+    known = LevelHabits(np.full(3, 5_000.0), np.full(3, 5_000.0), 50.0, 0.0)
     model = Model(apps={"app": AppHabits(1_000.0, (known,))})
     policy = Learned(model)
     old = pool_of(policy)

@@ -14,9 +14,9 @@ from pathlib import Path
 import fsspec  # type: ignore[import-untyped]
 import pytest
 
-from models.artifact import ArtifactError
-from models.habits import Model
-from models.store import Store, StoreError
+from warmscaler.models.artifact.folder import ArtifactError
+from warmscaler.models.artifact.store import Store, StoreError
+from warmscaler.models.learned.habits import Model
 
 ROOT = Path(__file__).parents[2]
 ABOUT = {"created": "2026-01-01T00:00:00+00:00", "trained_on": {"last_arrival_ms": 1}}
@@ -119,7 +119,7 @@ def test_what_cannot_be_a_store_is_said(tmp_path: Path, location: str) -> None:
 
 WRITER = """
 import random, sys
-from models.store import Store, StoreError
+from warmscaler.models.artifact.store import Store, StoreError
 store = Store(sys.argv[1])
 chance = random.Random(int(sys.argv[2]))
 names = [each.name for each in store.versions()]

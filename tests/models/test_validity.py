@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.artifact import ArtifactError, write_artifact
-from models.habits import MAX_PLACES, AppHabits, Model, PlaceHabits
-from models.store import Store
-from models.validity import MOST_GAPS, check_model
+from warmscaler.models.artifact.folder import ArtifactError, write_artifact
+from warmscaler.models.artifact.store import Store
+from warmscaler.models.artifact.validity import MOST_GAPS, check_model
+from warmscaler.models.learned.habits import MAX_LEVELS, AppHabits, LevelHabits, Model
 
 
-def place(
+def level(
     gaps_ms: object = (1_000.0, 2_000.0),
     phases_ms: object = (0.0, 10.0),
     covered_ms: float = 5.0,
     excess_ms: float = 0.0,
-) -> PlaceHabits:
-    return PlaceHabits(np.array(gaps_ms), np.array(phases_ms), covered_ms, excess_ms)
+) -> LevelHabits:
+    return LevelHabits(np.array(gaps_ms), np.array(phases_ms), covered_ms, excess_ms)
 
 
-def one(*places: PlaceHabits, start_ms: float = 1_000.0) -> Model:
-    return Model(apps={"good": AppHabits(1.0, (place(),)), "app": AppHabits(start_ms, places)})
+def one(*levels: LevelHabits, start_ms: float = 1_000.0) -> Model:
+    return Model(apps={"good": AppHabits(1.0, (level(),)), "app": AppHabits(start_ms, levels)})
 
 
 NAN, INF = float("nan"), float("inf")
@@ -35,19 +35,19 @@ BAD: dict[str, Callable[[], Model]] = {
     "prior out of order": lambda: Model(prior_ms=np.array([2.0, 1.0])),
     "prior of nothing": lambda: Model(prior_ms=np.array([NAN])),
     "start below 0": lambda: Model(start_ms=-1.0),
-    "an app's start": lambda: one(place(), start_ms=NAN),
-    "too many places": lambda: one(*[place()] * (MAX_PLACES + 1)),
+    "an app's start": lambda: one(level(), start_ms=NAN),
+    "too many levels": lambda: one(*[level()] * (MAX_LEVELS + 1)),
     "too many idle times": lambda: one(
-        place(np.ones(MOST_GAPS + 1), np.ones(MOST_GAPS + 1)), place()
+        level(np.ones(MOST_GAPS + 1), np.ones(MOST_GAPS + 1)), level()
     ),
-    "an idle time below 0": lambda: one(place((1.0, -1.0))),
-    "an idle time that is none": lambda: one(place((1.0, NAN))),
-    "a phase without end": lambda: one(place(phases_ms=(INF, 0.0))),
-    "time in use": lambda: one(place(covered_ms=NAN)),
-    "time beyond": lambda: one(place(excess_ms=-1.0)),
-    "fewer phases": lambda: one(place(phases_ms=(1.0,))),
-    "another place's phases": lambda: one(place((1.0, 2.0), (1.0,)), place((1.0,), (1.0, 2.0))),
-    "a table": lambda: one(place([[1.0, 2.0]], [[1.0, 2.0]])),
+    "an idle time below 0": lambda: one(level((1.0, -1.0))),
+    "an idle time that is none": lambda: one(level((1.0, NAN))),
+    "a phase without end": lambda: one(level(phases_ms=(INF, 0.0))),
+    "time in use": lambda: one(level(covered_ms=NAN)),
+    "time beyond": lambda: one(level(excess_ms=-1.0)),
+    "fewer phases": lambda: one(level(phases_ms=(1.0,))),
+    "another level's phases": lambda: one(level((1.0, 2.0), (1.0,)), level((1.0,), (1.0, 2.0))),
+    "a table": lambda: one(level([[1.0, 2.0]], [[1.0, 2.0]])),
 }
 
 
@@ -60,12 +60,12 @@ def test_is_refused(name: str) -> None:
 def test_what_is_fine_is_not() -> None:
     check_model(Model())
     check_model(one())
-    check_model(one(place(np.zeros(0), np.zeros(0)), place()))
-    full = place(np.ones(MOST_GAPS), np.ones(MOST_GAPS))
-    check_model(one(*[full] * MAX_PLACES))
+    check_model(one(level(np.zeros(0), np.zeros(0)), level()))
+    full = level(np.ones(MOST_GAPS), np.ones(MOST_GAPS))
+    check_model(one(*[full] * MAX_LEVELS))
 
 
-@pytest.mark.parametrize("name", ["no price", "too many places", "a phase without end"])
+@pytest.mark.parametrize("name", ["no price", "too many levels", "a phase without end"])
 def test_is_refused_from_a_store_whose_bytes_are_whole(name: str, tmp_path: Path) -> None:
     version = "20260101T000000Z-0123456789ab"
     write_artifact(tmp_path / "versions" / version, BAD[name](), {})

@@ -18,12 +18,12 @@ from urllib.request import urlopen
 
 import grpc.aio
 
-from models.fixed import Fixed
-from models.policy import Policy
-from service.proto import scaler_pb2 as pb
-from service.proto.scaler_pb2_grpc import ScalerStub
-from service.server import ScalerServer
-from simulator.platform import SimulatedPlatform
+from warmscaler.models.policy import Policy
+from warmscaler.models.published.fixed import Fixed
+from warmscaler.service.front.server import ScalerServer
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
+from warmscaler.simulator.platform import SimulatedPlatform
 
 PATIENCE_S = 30.0
 META = pb.Meta(key="app", runtime="go", timeout_in_secs=60, memory_in_mb=128)
@@ -123,7 +123,7 @@ class Process:
 
 @contextmanager
 def scaler(*arguments: object) -> Iterator[Process]:
-    command = [sys.executable, "-m", "cli.main", "serve", "--port", "0", *map(str, arguments)]
+    command = [sys.executable, "-m", "warmscaler", "serve", "--port", "0", *map(str, arguments)]
     process = Process(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
     try:
         yield process

@@ -7,8 +7,15 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.breaker import FIRST_OPEN_MS, JITTER, LAST_OPEN_MS, PROBE_MS, THRESHOLD, Breaker
-from service.breaker import BreakerState as State
+from warmscaler.service.live.breaker import (
+    FIRST_OPEN_MS,
+    JITTER,
+    LAST_OPEN_MS,
+    PROBE_MS,
+    THRESHOLD,
+    Breaker,
+)
+from warmscaler.service.live.breaker import BreakerState as State
 
 
 def opened(now_ms: float = 0.0) -> Breaker:

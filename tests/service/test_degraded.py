@@ -14,17 +14,17 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from data.read import write_trace
-from models.artifact import ArtifactError, write_artifact
-from models.habits import Model
-from models.learned import Learned
-from models.registry import PolicyError
-from service.ledger import Ledger
-from service.proto import scaler_pb2 as pb
-from service.serving_policy import BUILT_IN, choose_policy
 from tests.service.running import assign, done, get, scaler, served, until
 from tests.service.test_health import MODEL
 from tests.traces import trace_of
+from warmscaler.data.read import write_trace
+from warmscaler.models.artifact.folder import ArtifactError, write_artifact
+from warmscaler.models.learned.habits import Model
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.registry import PolicyError
+from warmscaler.service.live.serving_policy import BUILT_IN, choose_policy
+from warmscaler.service.persistence.ledger import Ledger
+from warmscaler.service.proto import scaler_pb2 as pb
 
 ABOUT: dict[str, Any] = {"created": "2026-01-01T00:00:00+00:00", "trained_on": {"name": "by-hand"}}
 
@@ -85,7 +85,7 @@ def test_evaluate_refuses_a_bad_model(folder: Path, tmp_path: Path, damage: str)
         write_artifact(folder, Model(price_s_per_gb_s=-1.0), ABOUT)
     else:
         spoil(folder, damage)
-    command = [sys.executable, "-m", "cli.main", "evaluate", trace, "--policy", "learned"]
+    command = [sys.executable, "-m", "warmscaler", "evaluate", trace, "--policy", "learned"]
     ended = subprocess.run(
         [*map(str, command), "--model", str(folder)], capture_output=True, text=True, check=False
     )

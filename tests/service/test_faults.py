@@ -12,19 +12,19 @@ import grpc
 import grpc.aio
 import pytest
 
-from models.fixed import Fixed
-from service import driver as drivers
-from service import slots
-from service.breaker import THRESHOLD, BreakerState
-from service.driver import Driver, Refused
-from service.ledger import Ledger, LedgerError
-from service.platform_client import PlatformClient, PlatformError
-from service.proto import scaler_pb2 as pb
-from service.proto import scaler_pb2_grpc
-from service.scheduler import Scheduler
-from simulator.platform import Fault, Misuse
 from tests.service.running import META, assign, done, served, until
 from tests.service.unsteady import Unsteady
+from warmscaler.models.published.fixed import Fixed
+from warmscaler.service.live import driver as drivers
+from warmscaler.service.live import slots
+from warmscaler.service.live.breaker import THRESHOLD, BreakerState
+from warmscaler.service.live.driver import Driver, Refused
+from warmscaler.service.live.platform_client import PlatformClient, PlatformError
+from warmscaler.service.persistence.ledger import Ledger, LedgerError
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto import scaler_pb2_grpc
+from warmscaler.service.scheduler.scheduler import Scheduler
+from warmscaler.simulator.platform import Fault, Misuse
 
 LOST = PlatformError("the reply is lost", retry=True, in_doubt=True)
 SHUT = PlatformError("no such memory", retry=False)

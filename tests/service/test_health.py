@@ -11,13 +11,13 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-import service.page
-from service.breaker import THRESHOLD
-from service.health import Health, Phase
-from service.metrics import Metrics
-from service.page import Page
-from service.wire import SERVICE
 from tests.service.running import PATIENCE_S, get, scaler, served, until
+from warmscaler.service.front.wire import SERVICE
+from warmscaler.service.live.breaker import THRESHOLD
+from warmscaler.service.observability import page as page_module
+from warmscaler.service.observability.health import Health, Phase
+from warmscaler.service.observability.metrics import Metrics
+from warmscaler.service.observability.page import Page
 
 MODEL = f"{SERVICE}/model"
 
@@ -75,7 +75,7 @@ def test_grpc_and_http_agree() -> None:
 
 
 def test_a_loop_that_is_stalled_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.page, "LOOP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(page_module, "LOOP_TIMEOUT_S", 0.2)
 
     async def run() -> tuple[int, str]:
         health = Health()
@@ -124,7 +124,7 @@ def test_connections_that_say_nothing_keep_nobody_out() -> None:
         page = Page(Metrics(health), health, "127.0.0.1", 0)
         address = ("127.0.0.1", page.port)
         silent = [
-            await asyncio.open_connection(*address) for _ in range(service.page.MAX_CONNECTIONS)
+            await asyncio.open_connection(*address) for _ in range(page_module.MAX_CONNECTIONS)
         ]
         for _, writer in silent:
             writer.write(b"G")

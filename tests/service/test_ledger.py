@@ -15,17 +15,24 @@ from random import Random
 
 import pytest
 
-from models.fixed import Fixed
-from models.learned import Learned
-from models.policy import State
-from service import learning
-from service import ledger as ledger_module
-from service.driver import Driver, UnknownInstance
-from service.ledger import IDLE, LEAVING, STARTING, Ledger, LedgerError, request_mark
-from service.proto import scaler_pb2 as pb
-from service.scheduler import Scheduler
 from tests.service.running import META, until
 from tests.service.unsteady import Unsteady
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.policy import State
+from warmscaler.models.published.fixed import Fixed
+from warmscaler.service.live.driver import Driver, UnknownInstance
+from warmscaler.service.persistence import learning
+from warmscaler.service.persistence import ledger as ledger_module
+from warmscaler.service.persistence.ledger import (
+    IDLE,
+    LEAVING,
+    STARTING,
+    Ledger,
+    LedgerError,
+    request_mark,
+)
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.scheduler.scheduler import Scheduler
 
 APP = ("app", "go", 60, 128)
 
@@ -240,7 +247,7 @@ def test_a_disk_that_stands_still_holds_up_starts_only(
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from service.ledger import Ledger
+from warmscaler.service.persistence.ledger import Ledger
 
 async def run():
     ledger = Ledger(Path(sys.argv[1]))

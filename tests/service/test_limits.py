@@ -9,13 +9,13 @@ from random import Random
 import grpc.aio
 import pytest
 
-from models.fixed import Fixed
-from models.learned import Learned
-from service.limits import Limits
-from service.proto import scaler_pb2 as pb
 from tests.chaos import keys
 from tests.service.running import META, assign, done, served, until
 from tests.service.world import World
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.published.fixed import Fixed
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.scheduler.limits import Limits
 
 MB = 128
 

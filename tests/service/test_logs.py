@@ -13,8 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import logs
-from service.logs import BURST, LogFormat, LogLevel, RateLimit, configure, escaped, stderr_in_log
+from warmscaler.service.observability import logs
+from warmscaler.service.observability.logs import (
+    BURST,
+    LogFormat,
+    LogLevel,
+    RateLimit,
+    configure,
+    escaped,
+    stderr_in_log,
+)
 
 HOSTILE = 'key"\n2026-01-01T00:00:00 CRITICAL scaler forged=1\x1b[2J\u202e\u2028\x00'
 
@@ -76,7 +84,7 @@ def test_what_repeats_is_counted_not_written(
     stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock_s = [1_000.0]
-    monkeypatch.setattr("service.logs.time.monotonic", lambda: clock_s[0])
+    monkeypatch.setattr("warmscaler.service.observability.logs.time.monotonic", lambda: clock_s[0])
     configure(LogFormat.TEXT, stream=stream)
 
     def storm(times: int) -> None:

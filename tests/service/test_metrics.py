@@ -13,18 +13,18 @@ import grpc
 import grpc.aio
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.fixed import Fixed
-from models.policy import AppPolicy, Policy, Pool
-from service.driver import Driver
-from service.health import Health
-from service.metrics import Metrics, TopApps
-from service.page import Page
-from service.platform_client import PlatformError
-from service.proto import scaler_pb2 as pb
-from service.scheduler import Scheduler
-from service.server import ScalerServer
 from tests.service.running import META, Served, assign, done, get, served, until
 from tests.service.unsteady import Unsteady
+from warmscaler.models.policy import AppPolicy, Policy, Pool
+from warmscaler.models.published.fixed import Fixed
+from warmscaler.service.front.server import ScalerServer
+from warmscaler.service.live.driver import Driver
+from warmscaler.service.live.platform_client import PlatformError
+from warmscaler.service.observability.health import Health
+from warmscaler.service.observability.metrics import Metrics, TopApps
+from warmscaler.service.observability.page import Page
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.scheduler.scheduler import Scheduler
 
 DASHBOARD = Path(__file__).parents[2] / "deploy/grafana/scaler.json"
 OTHER = pb.Meta(key="other", memory_in_mb=1024)
@@ -156,7 +156,7 @@ def test_windows_and_instances_started_ahead_against_what_came() -> None:
         seen = await scrape(page)
         assert seen("scaler_windows_total", outcome="unused") == 3
         assert seen("scaler_precreated_total", outcome="unused") == 1
-        assert seen("scaler_cold_starts_total", cause="let_go") == 1
+        assert seen("scaler_cold_starts_total", cause="released") == 1
 
     asyncio.run(with_metrics(work, _StartsAhead()))
 

@@ -17,16 +17,16 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("proto")
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I."]
     command += [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
-    subprocess.run([*command, "service/proto/scaler.proto"], cwd=ROOT, check=True)
-    return folder / "service/proto"
+    subprocess.run([*command, "warmscaler/service/proto/scaler.proto"], cwd=ROOT, check=True)
+    return folder / "warmscaler/service/proto"
 
 
 @pytest.mark.parametrize("name", GENERATED)
 def test_generated_code_is_up_to_date(fresh: Path, name: str) -> None:
-    committed = (ROOT / "service/proto" / name).read_text(encoding="utf-8")
+    committed = (ROOT / "warmscaler/service/proto" / name).read_text(encoding="utf-8")
     assert committed == (fresh / name).read_text(encoding="utf-8"), "run `make proto`"
 
 
 def test_generated_imports_name_the_package() -> None:
-    text = (ROOT / "service/proto/scaler_pb2_grpc.py").read_text(encoding="utf-8")
-    assert "from service.proto import scaler_pb2" in text
+    text = (ROOT / "warmscaler/service/proto/scaler_pb2_grpc.py").read_text(encoding="utf-8")
+    assert "from warmscaler.service.proto import scaler_pb2" in text

@@ -13,13 +13,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from data.read import read_trace
-from data.recording import JOURNAL, observed_create_ms, read_journal
-from data.trace import TraceError
-from models.policy import Instance, Pool
-from service.observer import Served
-from service.proto import scaler_pb2 as pb
-from service.recording import Recorder, RecordingError
+from warmscaler.data.read import read_trace
+from warmscaler.data.recording import JOURNAL, observed_create_ms, read_journal
+from warmscaler.data.trace import TraceError
+from warmscaler.models.policy import Instance, Pool
+from warmscaler.service.observer import Served
+from warmscaler.service.persistence.recording import Recorder, RecordingError
+from warmscaler.service.proto import scaler_pb2 as pb
 
 ROOT = Path(__file__).parents[2]
 START_MS = 1_700_000_000_000.0
@@ -179,7 +179,7 @@ def test_a_segment_closed_while_journals_are_read_counts_once(
         read.append(path)
         return read_journal(path)
 
-    monkeypatch.setattr("data.recording.read_journal", closing)
+    monkeypatch.setattr("warmscaler.data.recording.read_journal", closing)
     assert len(read_trace(tmp_path)) == 40
 
 
@@ -192,7 +192,7 @@ def test_a_folder_that_cannot_be_one_is_said_at_once(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, sys, time
 from pathlib import Path
-from service import recording
+from warmscaler.service.persistence import recording
 from tests.service.test_recording import tell
 recording.RETRY_S = 0.1
 problems = []
@@ -236,7 +236,7 @@ def test_a_full_disk_stops_recording_with_an_alarm_until_there_is_room(tmp_path:
 KILLED = """
 import sys, time
 from pathlib import Path
-from service.recording import Recorder
+from warmscaler.service.persistence.recording import Recorder
 from tests.service.test_recording import tell
 recorder = Recorder(Path(sys.argv[1]), segment_rows=400, segment_s=0.7)
 recorder.start()

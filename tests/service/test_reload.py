@@ -10,26 +10,26 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from models.artifact import write_artifact
-from models.habits import MEMORY_GAPS, PERIODS_MS, AppHabits, Model, PlaceHabits
-from models.learned import Learned
-from models.policy import Pool
-from models.store import Store
-from service.follow import Follower
-from service.proto import scaler_pb2 as pb
-from service.proto import scaler_pb2_grpc
-from service.scheduler import Scheduler
-from service.server import ScalerServer
-from service.serving_policy import follow_store
-from simulator.platform import SimulatedPlatform
+from warmscaler.models.artifact.folder import write_artifact
+from warmscaler.models.artifact.store import Store
+from warmscaler.models.learned.habits import MEMORY_GAPS, PERIODS_MS, AppHabits, LevelHabits, Model
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.policy import Pool
+from warmscaler.service.front.server import ScalerServer
+from warmscaler.service.live.serving_policy import follow_store
+from warmscaler.service.persistence.follow import Follower
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto import scaler_pb2_grpc
+from warmscaler.service.scheduler.scheduler import Scheduler
+from warmscaler.simulator.platform import SimulatedPlatform
 
 ABOUT = {"created": "", "trained_on": {"name": "t", "last_arrival_ms": 1_000}}
 SOON_S = 10.0
 
 
 def habits(gaps_ms: list[float]) -> AppHabits:
-    place = PlaceHabits(np.array(gaps_ms), np.zeros(len(gaps_ms)), 40.0, 0.0)
-    return AppHabits(1_000.0, (place,))
+    level = LevelHabits(np.array(gaps_ms), np.zeros(len(gaps_ms)), 40.0, 0.0)
+    return AppHabits(1_000.0, (level,))
 
 
 def model(price: float, gaps_ms: list[float] | None = None) -> Model:
@@ -149,12 +149,12 @@ def test_a_model_serves_until_the_store_has_one(tmp_path: Path) -> None:
     assert chosen.problem is not None
 
 
-def place_of(pool: Pool) -> tuple[list[float], list[float]]:
-    """Idle times and beginnings of an app's first place, oldest first."""
-    place = pool.policy._places[0]  # type: ignore[attr-defined]
-    size = len(place.gaps)
-    order = [at % MEMORY_GAPS for at in range(place.seen - size, place.seen)]
-    return [place.gaps[at] for at in order], [place.lefts[at] for at in order]
+def level_of(pool: Pool) -> tuple[list[float], list[float]]:
+    """Idle times and beginnings of an app's first level, oldest first."""
+    level = pool.policy._levels[0]  # type: ignore[attr-defined]
+    size = len(level.gaps)
+    order = [at % MEMORY_GAPS for at in range(level.seen - size, level.seen)]
+    return [level.gaps[at] for at in order], [level.lefts[at] for at in order]
 
 
 def use(scheduler: Scheduler, at_ms: float, times: int, every_ms: float) -> float:
@@ -179,19 +179,19 @@ def test_what_was_learned_online_is_kept_and_not_counted_twice(trained_until: st
     scheduler = Scheduler(old)
     done_ms = use(scheduler, start_ms, 11, 60_000.0)
     pool = scheduler.pools["nodes"]
-    gaps, lefts = place_of(pool)
+    gaps, lefts = level_of(pool)
     assert gaps == [7_000.0] * 20 + [59_990.0] * 10
     assert max(lefts[:20]) <= 0.0 < lefts[20]
     new = Learned(model(0.02, [9_000.0] * 30))
     new.adopt(pool, start_ms - 1.0 if trained_until == "before" else done_ms)
-    gaps, lefts = place_of(pool)
+    gaps, lefts = level_of(pool)
     old_news = 30 if trained_until == "before" else 20
     assert gaps == [9_000.0] * old_news + [59_990.0] * 10
     assert lefts[-10:] == [start_ms + 10.0 + 60_000.0 * n for n in range(10)]
     assert all(-PERIODS_MS[-1] <= left <= 0.0 for left in lefts[:-10])
     # It goes on where it was: the gap after the hand-over is seen too.
     use(scheduler, done_ms + 59_990.0, 2, 60_000.0)
-    assert place_of(pool)[0][-2:] == [59_990.0, 59_990.0]
+    assert level_of(pool)[0][-2:] == [59_990.0, 59_990.0]
     assert pool.policy._hold_cost == 0.02 * 0.25  # type: ignore[attr-defined]
 
 
@@ -200,8 +200,8 @@ def test_a_full_memory_keeps_the_newest(tmp_path: Path) -> None:
     done_ms = use(scheduler, 1.7e12, 300, 60_000.0)
     pool = scheduler.pools["nodes"]
     Learned(model(0.04, [9_000.0] * 30)).adopt(pool, 0.0)
-    gaps, lefts = place_of(pool)
+    gaps, lefts = level_of(pool)
     assert gaps == [59_990.0] * MEMORY_GAPS
     assert lefts == sorted(lefts)
     use(scheduler, done_ms + 123_000.0, 1, 0.0)
-    assert place_of(pool)[0] == [59_990.0] * (MEMORY_GAPS - 1) + [123_000.0]
+    assert level_of(pool)[0] == [59_990.0] * (MEMORY_GAPS - 1) + [123_000.0]

@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from data.generate import generate
-from models.habits import Model
-from models.learned import Learned
-from models.policy import Policy, State
-from models.registry import make_policy
-from service.limits import UNLIMITED, Limits
-from service.scheduler import DestroySlot, Scheduler
 from tests.service.world import World
-from training.fit import fit
+from warmscaler.data.generate import generate
+from warmscaler.models.learned.habits import Model
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.policy import Policy, State
+from warmscaler.models.registry import make_policy
+from warmscaler.service.scheduler.limits import UNLIMITED, Limits
+from warmscaler.service.scheduler.scheduler import DestroySlot, Scheduler
+from warmscaler.training.fitting.fit import fit
 
 TIGHT = Limits(
     waiting=40,

@@ -13,15 +13,15 @@ import grpc
 import grpc.aio
 import pytest
 
-from models.fixed import Fixed
-from service.proto import scaler_pb2 as pb
-from service.proto.scaler_pb2_grpc import ScalerStub
-from service.server import ScalerServer, ServerEnded, serve_until_signal
-from service.serving_policy import Chosen
-from service.wire import SERVICE
-from simulator.platform import Misuse, SimulatedPlatform
 from tests.fuzz.messages import PREFACE
 from tests.service.running import META, assign, done, scaler, served, until
+from warmscaler.models.published.fixed import Fixed
+from warmscaler.service.front.server import ScalerServer, ServerEnded, serve_until_signal
+from warmscaler.service.front.wire import SERVICE
+from warmscaler.service.live.serving_policy import Chosen
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
+from warmscaler.simulator.platform import Misuse, SimulatedPlatform
 
 
 async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
@@ -200,7 +200,7 @@ def test_what_serve_cannot_start_with_is_one_line(arguments: tuple[str, ...], sa
 
 def refused(*arguments: object) -> str:
     """The one line with which `scaler serve` ends, without a traceback and with exit code 2."""
-    command = [sys.executable, "-m", "cli.main", "serve", *map(str, arguments)]
+    command = [sys.executable, "-m", "warmscaler", "serve", *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2, ended
     [line] = [line for line in ended.stderr.splitlines() if " INFO " not in line]

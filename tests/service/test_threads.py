@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.threads import BETTER, CROWDED, FORGOTTEN_S, GRPCS_OWN, Cores
-from simulator.platform import SimulatedPlatform
 from tests.chaos.flood import connect
 from tests.service.running import PATIENCE_S, scaler, until
+from warmscaler.service.front.threads import BETTER, CROWDED, FORGOTTEN_S, GRPCS_OWN, Cores
+from warmscaler.simulator.platform import SimulatedPlatform
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 

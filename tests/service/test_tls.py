@@ -14,15 +14,15 @@ import grpc.aio
 import pytest
 import trustme
 
-import service.server
-from models.fixed import Fixed
-from service.proto import scaler_pb2 as pb
-from service.proto import scaler_pb2_grpc
-from service.proto.scaler_pb2_grpc import ScalerStub
-from service.server import ScalerServer
-from service.tls import PlatformTls, ServerTls, TlsError
-from simulator.platform import SimulatedPlatform
 from tests.service.running import assign, done, scaler, until
+from warmscaler.models.published.fixed import Fixed
+from warmscaler.service.front import server as server_module
+from warmscaler.service.front.server import ScalerServer
+from warmscaler.service.front.tls import PlatformTls, ServerTls, TlsError
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto import scaler_pb2_grpc
+from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
+from warmscaler.simulator.platform import SimulatedPlatform
 
 HOST = "127.0.0.1"
 
@@ -181,7 +181,7 @@ def test_the_platform_both_ways(tmp_path: Path, wrong: str) -> None:
 def test_what_we_show_to_the_platform_is_taken_up_when_it_rotates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.server, "TLS_POLL_S", 0.05)
+    monkeypatch.setattr(server_module, "TLS_POLL_S", 0.05)
     theirs, old, new = trustme.CA(), trustme.CA(), trustme.CA()
     ca = write_ca(tmp_path / "ca.pem", theirs)
     tls = PlatformTls(ca, *write(tmp_path / "own", old.issue_cert("scaler")))
@@ -237,7 +237,14 @@ def test_a_process_with_tls_and_its_health_check(tmp_path: Path) -> None:
     with scaler("--policy", "fixed:300", *serving, *with_callers) as process:
         ca = ("--ca", write_ca(tmp_path / "ca.pem", ours))
         for more, code in ((), 1), (ca, 1), ((*ca, "--cert", shown, "--key", shown_key), 0):
-            command = (sys.executable, "-m", "cli.main", "health", process.address, *map(str, more))
+            command = (
+                sys.executable,
+                "-m",
+                "warmscaler",
+                "health",
+                process.address,
+                *map(str, more),
+            )
             asked = subprocess.run(command, capture_output=True, text=True, check=False)
             assert asked.returncode == code, asked
         assert process.terminate() == 0

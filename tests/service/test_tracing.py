@@ -22,7 +22,7 @@ pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc")
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as collector
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as collector_grpc
 
-from service.tracing import Tracing
+from warmscaler.service.observability.tracing import Tracing
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
@@ -100,7 +100,7 @@ def test_without_the_extra_there_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry/__init__.py").write_text("")
     program = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from cli.main import main;"
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from warmscaler.cli.main import main;"
         "sys.argv = ['scaler', 'serve', '--policy', 'fixed:300', '--otlp', '127.0.0.1:4317']; main()"
     )
     ended = subprocess.run(

@@ -11,12 +11,12 @@ import grpc.aio
 import pytest
 from google.protobuf.message import Message
 
-from models.fixed import Fixed
-from service.proto import scaler_pb2 as pb
-from service.server import ScalerServer
-from simulator.platform import SimulatedPlatform
 from tests.service.contest_table import PACKAGE, SERVICES, STATUS, TABLE, TableClient, message, rows
 from tests.traces import SHARED
+from warmscaler.models.published.fixed import Fixed
+from warmscaler.service.front.server import ScalerServer
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.simulator.platform import SimulatedPlatform
 
 # The encoding, by hand: a tag is (field number << 3 | wire type); 0 is a varint, 2 has a length.
 

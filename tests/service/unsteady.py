@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from service.platform_client import PlatformError
-from service.proto import scaler_pb2 as pb
+from warmscaler.service.live.platform_client import PlatformError
+from warmscaler.service.proto import scaler_pb2 as pb
 
 
 class Unsteady:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from math import inf
 from random import Random
 
-from models.policy import Instance, Policy, State
-from service.limits import UNLIMITED, Limits
-from service.scheduler import (
+from warmscaler.models.policy import Instance, Policy, State
+from warmscaler.service.scheduler.limits import UNLIMITED, Limits
+from warmscaler.service.scheduler.scheduler import (
     Actions,
     Assign,
     CreateSlot,

@@ -12,17 +12,17 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from data.trace import Trace
-from models.fixed import Fixed
-from service.proto import scaler_pb2 as pb
-from service.proto import scaler_pb2_grpc
-from service.server import ScalerServer
-from simulator.live import LiveResult, ScalerUnreachable, connect, play
-from simulator.platform import Context, Fault, Misuse, Request, SimulatedPlatform
-from simulator.replay import replay
-from simulator.statistics import StatisticsPage
 from tests.simulator.page import FIELDS
 from tests.traces import trace_of
+from warmscaler.data.trace import Trace
+from warmscaler.models.published.fixed import Fixed
+from warmscaler.service.front.server import ScalerServer
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto import scaler_pb2_grpc
+from warmscaler.simulator.live import LiveResult, ScalerUnreachable, connect, play
+from warmscaler.simulator.platform import Context, Fault, Misuse, Request, SimulatedPlatform
+from warmscaler.simulator.replay import replay
+from warmscaler.simulator.statistics import StatisticsPage
 
 
 def bursts(init_ms: int = 200) -> Trace:

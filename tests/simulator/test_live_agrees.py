@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.trace import Trace
-from models.artifact import write_artifact
-from models.habits import Model
-from models.policy import Policy
-from models.registry import make_policy
-from simulator.live import LiveResult, connect, play
-from simulator.platform import Misuse, SimulatedPlatform
-from simulator.replay import CREATE_MS, Replay, replay
 from tests.traces import shared_day
-from training.fit import app_habits
+from warmscaler.data.trace import Trace
+from warmscaler.models.artifact.folder import write_artifact
+from warmscaler.models.learned.habits import Model
+from warmscaler.models.policy import Policy
+from warmscaler.models.registry import make_policy
+from warmscaler.simulator.live import LiveResult, connect, play
+from warmscaler.simulator.platform import Misuse, SimulatedPlatform
+from warmscaler.simulator.replay import CREATE_MS, Replay, replay
+from warmscaler.training.fitting.fit import app_habits
 
 SPEED = float(os.environ.get("SCALER_LIVE_SPEED", "4"))
 STRETCH_MS = 180_000
@@ -82,7 +82,7 @@ async def play_live(trace: Trace, create_ms: float, arguments: list[str]) -> tup
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    serve = [sys.executable, "-m", "cli.main", "serve", "--port", str(port)]
+    serve = [sys.executable, "-m", "warmscaler", "serve", "--port", str(port)]
     serve += ["--platform", f"127.0.0.1:{platform.port}", *arguments]
     scaler = subprocess.Popen(serve, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
     result = LiveResult(trace)

@@ -9,9 +9,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from service.proto import scaler_pb2 as pb
-from service.proto.scaler_pb2_grpc import PlatformStub
-from simulator.platform import Fault, Misuse, Request, SimulatedPlatform
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto.scaler_pb2_grpc import PlatformStub
+from warmscaler.simulator.platform import Fault, Misuse, Request, SimulatedPlatform
 
 META = pb.Meta(key="app", runtime="go", timeout_in_secs=60, memory_in_mb=512)
 

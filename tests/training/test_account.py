@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data.generate import generate
-from data.trace import Trace
-from models.fixed import Fixed
-from models.habits import Model
-from models.learned import Learned
-from models.policy import Policy
-from simulator.figures import figures
-from simulator.replay import replay
 from tests.traces import trace_of
-from training.account import account, clairvoyant_cost, hindsight_cost, spells
-from training.calibration import calibration
+from warmscaler.data.generate import generate
+from warmscaler.data.trace import Trace
+from warmscaler.models.learned.habits import Model
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.policy import Policy
+from warmscaler.models.published.fixed import Fixed
+from warmscaler.simulator.figures import figures
+from warmscaler.simulator.replay import replay
+from warmscaler.training.evaluating.account import account, clairvoyant_cost, hindsight_cost, spells
+from warmscaler.training.evaluating.calibration import calibration
 
 CREATE_MS = 300.0
 
@@ -47,7 +47,7 @@ def test_each_part_by_hand() -> None:
     of = account(trace, result, 0.0, price=8.0, create_ms=CREATE_MS)  # 1 s of 128 MB is 1 s
     assert of.kept_used.sum() == pytest.approx(2.0)
     assert of.wait_first.sum() == pytest.approx(2.0)  # the very first, and the first second one
-    assert of.wait_none.sum() == pytest.approx(1.0)  # let go after 10 s
+    assert of.wait_none.sum() == pytest.approx(1.0)  # released after 10 s
     assert of.starting.sum() == pytest.approx(3.0)
     assert of.kept_unused.sum() == pytest.approx(10.0 + 4.4)  # to its end; to the trace's end
     assert of.ahead_used.sum() == of.ahead_unused.sum() == 0.0

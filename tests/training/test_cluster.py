@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from data.generate import generate
-from data.read import read_trace, write_trace
-from data.trace import TraceError
-from training import cluster
-from training.cluster import ClusterError, connected
-from training.fit import fit
+from warmscaler.data.generate import generate
+from warmscaler.data.read import read_trace, write_trace
+from warmscaler.data.trace import TraceError
+from warmscaler.training import cluster
+from warmscaler.training.cluster import ClusterError, connected
+from warmscaler.training.fitting.fit import fit
 
 DASK = (sys.executable, "-m", "dask")
 
@@ -68,7 +68,7 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def scaler(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "warmscaler", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

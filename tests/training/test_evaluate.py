@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data.trace import Trace, TraceError
-from models.registry import PolicyError
 from tests.traces import shared_day, trace_of
-from training.evaluate import (
+from warmscaler.data.trace import Trace, TraceError
+from warmscaler.models.registry import PolicyError
+from warmscaler.training.evaluating.evaluate import (
     as_json,
     evaluate,
     folds,
@@ -18,8 +18,8 @@ from training.evaluate import (
     tune,
     window,
 )
-from training.fit import fit
-from training.settings import PRICES, chosen, sweep
+from warmscaler.training.evaluating.settings import PRICES, chosen, sweep
+from warmscaler.training.fitting.fit import fit
 
 GOLDEN = {  # score, resource, cold start, rate, p75 of the apps, wasted GB·s, wait s
     "fixed:60": (45.09, 3.82, 41.27, 0.05602, 1.000, 159_058, 16_630),

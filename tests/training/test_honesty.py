@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data.generate import generate
-from data.trace import Trace
-from models.greedy_dual import GreedyDual
-from models.hybrid_histogram import HybridHistogram
-from models.knative import Knative
-from models.learned import Learned
-from models.policy import Policy
-from service.scheduler import Scheduler
-from simulator.replay import replay
-from training.evaluate import train, window
+from warmscaler.data.generate import generate
+from warmscaler.data.trace import Trace
+from warmscaler.models.learned.policy import Learned
+from warmscaler.models.policy import Policy
+from warmscaler.models.published.greedy_dual import GreedyDual
+from warmscaler.models.published.hybrid_histogram import HybridHistogram
+from warmscaler.models.published.knative import Knative
+from warmscaler.service.scheduler.scheduler import Scheduler
+from warmscaler.simulator.replay import replay
+from warmscaler.training.evaluating.evaluate import train, window
 
 CREATE_MS = 300.0
 

@@ -11,15 +11,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data.generate import generate
-from data.recording import COLUMNS, read_recording, write_segment
-from data.trace import Trace
-from models.habits import Model
-from models.store import Store
-from training import fit as fitting
-from training import retrain as retraining
-from training.drift import drift, stability
-from training.retrain import Busy, Options, RetrainError, check_recording, job, retrain, settled
+from warmscaler.data.generate import generate
+from warmscaler.data.recording import COLUMNS, read_recording, write_segment
+from warmscaler.data.trace import Trace
+from warmscaler.models.artifact.store import Store
+from warmscaler.models.learned.habits import Model
+from warmscaler.training.fitting import fit as fitting
+from warmscaler.training.retraining import retrain as retraining
+from warmscaler.training.retraining.drift import drift, stability
+from warmscaler.training.retraining.retrain import (
+    Busy,
+    Options,
+    RetrainError,
+    check_recording,
+    job,
+    retrain,
+    settled,
+)
 
 OPTIONS = Options(create_ms=300.0, price=0.04)
 

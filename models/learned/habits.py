@@ -1,0 +1,125 @@
+"""What training learns of apps, and what a model is made of: habits per app and level, the
+population's prior, the price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from warmscaler.models.learned.plan import FloatArray
+
+MEMORY_GAPS = 160
+"""Idle times remembered per level."""
+MAX_LEVELS = 256
+"""Requests beyond that many at once get an instance each, kept for no longer than they run. An app
+takes memory for as many as it ever had at once: some kB each."""
+PERIODS_MS = (0.0, 60_000.0, 300_000.0)
+"""The clocks that idle times are told on: an age since the level was left (0), or the same counted
+from the last full minute, or five minutes before it. Where calls keep to a clock, their idle
+times vary with when the last call came, and their times on that clock do not."""
+DEFAULT_PRICE = 0.04
+DEFAULT_START_MS = 1_500.0
+
+
+@dataclass(frozen=True, slots=True)
+class LevelHabits:
+    """What the trace says of one level of one app. Times in ms."""
+
+    gaps_ms: FloatArray
+    """Recent idle times, oldest first, at most MEMORY_GAPS."""
+    phases_ms: FloatArray
+    """When each began, modulo the longest of PERIODS_MS. Shape of `gaps_ms`."""
+    covered_ms: float
+    """Mean of min(time in use, start-up time): what a miss costs at this level."""
+    excess_ms: float
+    """Mean of max(time in use - start-up time, 0): what a start can save once a request waits."""
+
+    def beyond(self, sure_ms: float) -> tuple[list[float], list[float]]:
+        """The idle times longer than that, and when each began: on the clocks, and before time 0,
+        which tells them from what is seen at runtime."""
+        longer = self.gaps_ms > sure_ms
+        return self.gaps_ms[longer].tolist(), (self.phases_ms[longer] - PERIODS_MS[-1]).tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class AppHabits:
+    """What the trace says of one app."""
+
+    start_ms: float
+    levels: tuple[LevelHabits, ...]
+
+
+def _default_prior() -> FloatArray:
+    return np.geomspace(1_000.0, 4_000_000.0, 25)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What training learns: the population, each app seen, and the price for the best score."""
+
+    price_s_per_gb_s: float = DEFAULT_PRICE
+    prior_ms: FloatArray = field(default_factory=_default_prior)
+    """Idle times of the population, equally likely, each app counting the same. Shape (n,)."""
+    start_ms: float = DEFAULT_START_MS
+    """The population's median start-up time."""
+    apps: Mapping[str, AppHabits] = field(default_factory=dict)
+
+    def settings(self) -> dict[str, float]:
+        """The scalars, for a manifest."""
+        return {"price_s_per_gb_s": self.price_s_per_gb_s, "start_ms": self.start_ms}
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything else as flat arrays; levels follow each other app by app."""
+        levels = [level for app in self.apps.values() for level in app.levels]
+        gaps = [level.gaps_ms for level in levels]
+        return {
+            "prior_ms": self.prior_ms,
+            "app_keys": np.array(list(self.apps), dtype=np.str_),
+            "app_start_ms": np.array([app.start_ms for app in self.apps.values()], dtype=float),
+            "app_levels": np.array([len(app.levels) for app in self.apps.values()], dtype=np.int64),
+            "level_covered_ms": np.array([level.covered_ms for level in levels], dtype=float),
+            "level_excess_ms": np.array([level.excess_ms for level in levels], dtype=float),
+            "level_gaps": np.array([len(each) for each in gaps], dtype=np.int64),
+            "gaps_ms": np.concatenate([np.zeros(0), *gaps]),
+            "phases_ms": np.concatenate([np.zeros(0), *(level.phases_ms for level in levels)]),
+        }
+
+    @classmethod
+    def from_parts(
+        cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]
+    ) -> Model:
+        """The inverse of `arrays` and `settings`. Raises KeyError or ValueError on other parts."""
+        gaps, phases = (
+            np.split(np.asarray(arrays[name], dtype=float), np.cumsum(arrays["level_gaps"])[:-1])
+            for name in ("gaps_ms", "phases_ms")
+        )
+        levels = [
+            LevelHabits(*row)
+            for row in zip(
+                gaps,
+                phases,
+                arrays["level_covered_ms"].tolist(),
+                arrays["level_excess_ms"].tolist(),
+                strict=False,
+            )
+        ]
+        apps = {}
+        position = 0
+        for key, start_ms, count in zip(
+            arrays["app_keys"].tolist(),
+            arrays["app_start_ms"].tolist(),
+            arrays["app_levels"].tolist(),
+            strict=True,
+        ):
+            apps[str(key)] = AppHabits(start_ms, tuple(levels[position : position + count]))
+            position += count
+        return cls(
+            float(settings["price_s_per_gb_s"]),
+            np.asarray(arrays["prior_ms"], dtype=float),
+            float(settings["start_ms"]),
+            apps,
+        )

@@ -1,0 +1,129 @@
+"""What the learned policy knows of one level of an app, as it is learned at runtime."""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+
+from warmscaler.models.learned.habits import MEMORY_GAPS, PERIODS_MS, LevelHabits
+from warmscaler.models.learned.plan import FloatArray, Plan
+from warmscaler.models.learned.remembered import LevelSeen
+
+DECAY_GAPS = 100.0
+"""An idle time that many idle times ago weighs 1/e."""
+_WEIGHTS = np.tile(np.exp(np.arange(1 - MEMORY_GAPS, 1) / DECAY_GAPS), 2)
+"""By age, the newest last; twice, so that those of a ring are a slice wherever it begins."""
+BUSY_SMOOTHING = 0.02
+"""Weight of a new observation of how long a level is in use: many are needed, they vary widely."""
+REGRET_SMOOTHING = 0.03
+
+
+def recency_weights(count: int) -> FloatArray:
+    """What the newest `count` idle times weigh, at most MEMORY_GAPS, the oldest first."""
+    return _WEIGHTS[MEMORY_GAPS - count : MEMORY_GAPS]
+
+
+class Level:
+    """Its idle times, how long it is in use, and the plans that follow."""
+
+    __slots__ = (
+        "clock",
+        "costs",
+        "covered_ms",
+        "excess_ms",
+        "gaps",
+        "left_ms",
+        "lefts",
+        "plans",
+        "replan_at",
+        "seen",
+        "taken_ms",
+        "turn",
+    )
+
+    def __init__(self) -> None:
+        self.left_ms = -1.0
+        """When it was last left; below 0 never."""
+        self.taken_ms = 0.0
+        self.gaps = array("d")
+        self.lefts = array("d")
+        """When each of the idle times began."""
+        self.seen = 0
+        """Idle times ever seen; they stand in `gaps` at `seen % MEMORY_GAPS`."""
+        self.covered_ms = -1.0
+        self.excess_ms = 0.0
+        self.plans: list[Plan] = []
+        self.costs = [0.0] * len(PERIODS_MS)
+        """What following each clock's plan would have cost an idle time, on average of late."""
+        self.clock = 0
+        """The clock of the lowest cost."""
+        self.replan_at = 0
+        self.turn = 0
+
+    def add_gap(self, left_ms: float, gap_ms: float) -> None:
+        if len(self.gaps) < MEMORY_GAPS:
+            self.gaps.append(gap_ms)
+            self.lefts.append(left_ms)
+        else:
+            self.gaps[self.seen % MEMORY_GAPS] = gap_ms
+            self.lefts[self.seen % MEMORY_GAPS] = left_ms
+        self.seen += 1
+
+    def judge(self, gap_ms: float, hold_cost: float, miss_cost: float, sure_ms: float) -> None:
+        """Charges each clock's plan with what it would have cost on the idle time just ended."""
+        for clock, followed in enumerate(self.plans):
+            period_ms = PERIODS_MS[clock]
+            past_ms = self.left_ms % period_ms if period_ms else 0.0
+            cost = followed.cost_of(gap_ms, past_ms, sure_ms, hold_cost, miss_cost)
+            self.costs[clock] += REGRET_SMOOTHING * (cost - self.costs[clock])
+        self.clock = min(range(len(self.costs)), key=self.costs.__getitem__)
+
+    def add_use(self, used_ms: float, start_ms: float) -> None:
+        excess_ms = max(used_ms - start_ms, 0.0)
+        if self.covered_ms < 0.0:
+            self.covered_ms = used_ms - excess_ms
+            self.excess_ms = excess_ms
+        else:
+            self.covered_ms += BUSY_SMOOTHING * (used_ms - excess_ms - self.covered_ms)
+            self.excess_ms += BUSY_SMOOTHING * (excess_ms - self.excess_ms)
+
+    def relearn(self, known: LevelHabits | None, sure_ms: float, until_ms: float) -> None:
+        """Puts what another model says in the place of what the last one said; what was seen here
+        stays. `until_ms` is when that model's training ended: it knows what was seen before."""
+        order = [at % MEMORY_GAPS for at in range(self.seen - len(self.gaps), self.seen)]
+        seen = [at for at in order if self.lefts[at] > 0.0]
+        twice = sum(self.lefts[at] <= until_ms for at in seen)
+        gaps, lefts = array("d"), array("d")
+        if known is not None:
+            told, began = known.beyond(sure_ms)
+            still = max(len(told) - twice, 0)
+            gaps.extend(told[:still])
+            lefts.extend(began[:still])
+            if self.left_ms < 0.0:  # never in use here
+                self.covered_ms, self.excess_ms = known.covered_ms, known.excess_ms
+        gaps.extend(self.gaps[at] for at in seen)
+        lefts.extend(self.lefts[at] for at in seen)
+        self.gaps, self.lefts = gaps[-MEMORY_GAPS:], lefts[-MEMORY_GAPS:]
+        # Where the next one goes in a ring that begins with the oldest.
+        self.seen = len(self.gaps)
+        self.replan_at = 0  # the plans are followed until then, and planned one by one as ever
+
+    def seen_here(self) -> LevelSeen:
+        """What was seen at runtime, without what a model said."""
+        order = (at % MEMORY_GAPS for at in range(self.seen - len(self.gaps), self.seen))
+        own = [at for at in order if self.lefts[at] > 0.0]
+        gaps, lefts = [self.gaps[at] for at in own], [self.lefts[at] for at in own]
+        return LevelSeen(self.covered_ms, self.excess_ms, gaps, lefts)
+
+    def past_ms(self) -> float:
+        """How far the chosen clock had gone when the level was left."""
+        period_ms = PERIODS_MS[self.clock]
+        return self.left_ms % period_ms if period_ms else 0.0
+
+    def weighted_gaps(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Idle times, when each began, and their weights."""
+        gaps = np.frombuffer(self.gaps, dtype=np.float64).copy()
+        lefts = np.frombuffer(self.lefts, dtype=np.float64).copy()
+        first = -self.seen % MEMORY_GAPS
+        return gaps, lefts, _WEIGHTS[first : first + len(gaps)]

@@ -1,0 +1,1 @@
+"""Policies that others published, as baselines; each file cites its source."""

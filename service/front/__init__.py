@@ -1,0 +1,1 @@
+"""What callers reach: the gRPC server, its TLS and health checks."""

@@ -1,0 +1,365 @@
+"""The gRPC server: the contest's Scaler service, standard health checking and reflection."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from warmscaler.models.policy import Policy
+from warmscaler.service.front.health_checks import HealthChecks
+from warmscaler.service.front.threads import settle_threads, stay_together, switch_soon
+from warmscaler.service.front.tls import PlatformTls, ServerTls
+from warmscaler.service.front.wire import SERVICE, add_scaler
+from warmscaler.service.live.driver import (
+    Driver,
+    Refused,
+    Throttled,
+    UnknownApp,
+    UnknownInstance,
+    log,
+)
+from warmscaler.service.live.platform_client import PlatformClient
+from warmscaler.service.live.serving_policy import Chosen
+from warmscaler.service.observability.health import Health, Phase
+from warmscaler.service.observability.metrics import Metrics
+from warmscaler.service.observability.page import Page
+from warmscaler.service.observability.tracing import Tracing
+from warmscaler.service.observer import Observer
+from warmscaler.service.persistence.follow import Follower
+from warmscaler.service.persistence.ledger import Ledger
+from warmscaler.service.persistence.recording import Recorder
+from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.proto import scaler_pb2_grpc
+from warmscaler.service.scheduler.limits import SERVING as SERVING_LIMITS
+from warmscaler.service.scheduler.limits import Limits
+from warmscaler.service.scheduler.scheduler import Scheduler
+
+MAX_MESSAGE_BYTES = 1 << 20
+DRAIN_GRACE_S = 20.0
+PENDING_CALLS = 1_000
+"""Calls that have arrived and that the event loop has not come to yet. Of those beyond, gRPC's core
+ends more and more, and all beyond one and a half times as many, for a small part of what an answer
+of ours would cost."""
+TLS_POLL_S = 5.0
+"""How often the files of the platform's TLS are looked at; the server's are at every handshake."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class PortInUse(Exception):
+    """The address cannot be listened on; its text says which."""
+
+
+class ServerEnded(Exception):
+    """gRPC's server ended without being asked to; its text is one line."""
+
+
+class ScalerServicer(scaler_pb2_grpc.ScalerServicer):
+    """Checks what comes in, asks the driver, says its answer in the contest's words."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def Assign(self, request: pb.AssignRequest, context: Context) -> pb.AssignReply:
+        """One instance of its app for the request, and for no other until its Idle."""
+        meta = request.meta_data
+        if not meta.key or not meta.memory_in_mb:
+            await _refuse_assign(request, context)
+        try:
+            instance_id = await self._driver.assign(
+                request.request_id, meta, context.time_remaining
+            )
+        except Throttled as throttled:
+            return pb.AssignReply(status=pb.Throttle, error_message=str(throttled))
+        except Refused as refused:
+            draining = self._driver.scheduler.draining
+            code = grpc.StatusCode.UNAVAILABLE if draining else grpc.StatusCode.INTERNAL
+            await context.abort(code, str(refused))
+        return pb.AssignReply(
+            assigment=pb.Assignment(
+                request_id=request.request_id, meta_key=meta.key, instance_id=instance_id
+            )
+        )
+
+    async def Idle(self, request: pb.IdleRequest, context: Context) -> pb.IdleReply:
+        """The request is done; its instance is kept or destroyed."""
+        if not request.HasField("assigment"):
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, "assigment is missing, or unreadable"
+            )
+        try:
+            self._driver.idle(request.assigment, request.result)
+        except UnknownApp:
+            return pb.IdleReply(
+                status=pb.InternalError, error_message="no request of this app was ever assigned"
+            )
+        except UnknownInstance:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such instance")
+        return pb.IdleReply()
+
+
+async def _refuse_assign(request: pb.AssignRequest, context: Context) -> None:
+    meta = request.meta_data
+    if not request.HasField("meta_data"):
+        reason = "meta_data is missing, or the message cannot be read"
+    elif not meta.key:
+        reason = "meta_data.key is empty"
+    else:
+        reason = "meta_data.memory_in_mb is zero"
+    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
+
+
+class ScalerServer:
+    """A server on one address, and everything behind it."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        platform_target: str,
+        address: str,
+        *,
+        observers: Sequence[Observer] = (),
+        health: Health | None = None,
+        tls: ServerTls | None = None,
+        platform_tls: PlatformTls | None = None,
+        interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
+        limits: Limits = SERVING_LIMITS,
+        ledger: Ledger | None = None,
+        reclaim_s: float | None = None,
+        pending_calls: int = PENDING_CALLS,
+    ) -> None:
+        """`address` is HOST:PORT; port 0 lets the system choose (see `port` after `start`).
+
+        In the clear without `tls`, and toward the platform without `platform_tls`. Raises TlsError.
+        """
+        self.health = health or Health()
+        self._tls = tls
+        self._platform_tls = platform_tls
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Ids must differ from those of an earlier run, of which the platform may still have some.
+        self._platform = PlatformClient(
+            platform_target, None if platform_tls is None else platform_tls.credentials()
+        )
+        self.driver = Driver(
+            Scheduler(policy, id_prefix=f"{uuid.uuid4().hex[:8]}-", limits=limits),
+            self._platform,
+            observers=observers,
+            ledger=ledger,
+            random=Random(uuid.uuid4().int),  # noqa: S311 # jitter: replicas must not agree
+            reclaim_s=reclaim_s,
+        )
+        self.driver.slots.breaker.on_change = lambda well: self.health.set_problem(
+            "platform", None if well else "the platform fails: it is asked seldom until it does not"
+        )
+        self._ledger = ledger
+        self._address = address
+        self._server = grpc.aio.server(
+            interceptors=tuple(interceptors),
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.server.max_pending_requests", pending_calls),
+                ("grpc.server.max_pending_requests_hard_limit", pending_calls * 3 // 2),
+            ],
+        )
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listens. Raises PortInUse, TlsError."""
+        server = self._server
+        add_scaler(ScalerServicer(self.driver), server)
+        health_pb2_grpc.add_HealthServicer_to_server(HealthChecks(self.health), server)
+        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        names = (SERVICE, health_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        try:
+            if self._tls is None:
+                self.port = server.add_insecure_port(self._address)
+            else:
+                self.port = server.add_secure_port(self._address, self._tls.credentials())
+        except RuntimeError:
+            self.port = 0
+        if self.port == 0:
+            raise PortInUse(
+                f"{self._address}: cannot listen there; is the port in use, or the address not"
+                " this machine's?"
+            )
+        if self._ledger is not None:
+            switch_soon()
+            loop = asyncio.get_running_loop()
+            self._ledger.on_problem = lambda problem: _call(
+                loop, lambda: self.health.set_problem("ledger", problem)
+            )
+        self.driver.recover()
+        self.driver.sweep()
+        await server.start()
+        self.health.enter(Phase.READY)
+        if self._platform_tls is not None:
+            self._spawn(self._follow_platform_tls(self._platform_tls))
+
+    async def until_ended(self) -> None:
+        """Returns once gRPC's server has ended, by `stop` or by an error of its own."""
+        with suppress(Exception):  # it has logged what ended it
+            await self._server.wait_for_termination()
+
+    async def stop(self, grace_s: float = DRAIN_GRACE_S) -> None:
+        """Drains: no new work, running requests finish, every slot is given back."""
+        self.health.enter(Phase.DRAINING)
+        await self.driver.drain(grace_s)
+        await self._server.stop(1.0)
+        for task in list(self._tasks):
+            task.cancel()
+        await self._platform.close()
+
+    async def _follow_platform_tls(self, tls: PlatformTls) -> None:
+        while True:
+            await asyncio.sleep(TLS_POLL_S)
+            credentials = tls.changed()
+            if credentials is not None:
+                self._spawn(self._platform.reconnect(credentials))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What the operator sees and how calls are secured: TLS both ways, metrics, traces."""
+
+    tls: ServerTls | None = None
+    platform_tls: PlatformTls | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    """None serves no metrics and no /healthz; 0 lets the system choose."""
+    metrics_apps: int = 0
+    """How many apps the metrics show by key."""
+    tracing: Tracing | None = None
+    follower: Follower | None = None
+    """Keeps the policy at what a model store points to."""
+    recorder: Recorder | None = None
+    limits: Limits = SERVING_LIMITS
+    ledger: Ledger | None = None
+    reclaim_s: float | None = None
+    """For how long an instance is in use without an Idle; None is for as long as its app may run
+    and a while."""
+    pending_calls: int = PENDING_CALLS
+
+
+async def serve_until_signal(
+    chosen: Chosen,
+    platform_target: str,
+    address: str,
+    *,
+    grace_s: float = DRAIN_GRACE_S,
+    operations: Operations | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises PortInUse, PageInUse, TlsError, and ServerEnded once all is given back.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # Before gRPC makes anything: who raises amid that leaves half of it, which takes us down.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    operations = operations or Operations()
+    health = Health()
+    health.set_problem("model", chosen.problem)
+    metrics = Metrics(health, top_apps=operations.metrics_apps)
+    metrics.set_model(chosen.about)
+    observers: list[Observer] = [metrics] if operations.metrics_port is not None else []
+    recorder, follower = operations.recorder, operations.follower
+    if recorder is not None:
+        observers.append(recorder)
+    tracing = operations.tracing
+    if tracing is not None:
+        observers.append(tracing)
+    server = ScalerServer(  # belongs to the loop it is made in
+        chosen.policy,
+        platform_target,
+        address,
+        observers=observers,
+        health=health,
+        tls=operations.tls,
+        platform_tls=operations.platform_tls,
+        interceptors=() if tracing is None else (tracing.interceptor,),
+        limits=operations.limits,
+        ledger=operations.ledger,
+        reclaim_s=operations.reclaim_s,
+        pending_calls=operations.pending_calls,
+    )
+    metrics.watch(server.driver)
+    page = None
+    if operations.metrics_port is not None:
+        page = Page(metrics, health, operations.metrics_host, operations.metrics_port)
+        log.info("metrics and health on port %d", page.port)
+    settle_memory()
+    together = None
+    try:
+        await server.start()
+        settle_threads()
+        together = loop.create_task(stay_together())
+        ended = loop.create_task(server.until_ended())
+        ended.add_done_callback(lambda _: stop.set())
+        if chosen.problem is not None:
+            log.error("DEGRADED: served by the built-in policy: %s", chosen.problem)
+        if recorder is not None:
+            recorder.start(
+                lambda problem: _call(loop, lambda: health.set_problem("recording", problem))
+            )
+        if follower is not None:
+            follower.start(server.driver.scheduler, lambda: _show(follower, metrics, health))
+        log.info("serving on port %d", server.port)
+        await stop.wait()
+        broken = ended.done()
+        log.info("draining")
+        await server.stop(grace_s)
+        log.info("stopped")
+        if broken:  # nobody can call: whoever runs the scaler must know, and start it again
+            raise ServerEnded("gRPC's server ended by itself, see the log above; start it again")
+    finally:
+        if together is not None:
+            together.cancel()
+        if follower is not None:
+            follower.close()
+        if recorder is not None:
+            recorder.close()
+        if page is not None:
+            page.close()
+        if tracing is not None:
+            tracing.close()
+        if operations.ledger is not None:
+            operations.ledger.close()
+
+
+def settle_memory() -> None:
+    """Takes all that is there when serving begins out of later garbage collections: every full one
+    would look through it, libraries and all, and hold the event loop for tens of milliseconds."""
+    gc.collect()
+    gc.freeze()
+
+
+def _show(follower: Follower, metrics: Metrics, health: Health) -> None:
+    """Which version serves, and what is wrong with the one that should."""
+    metrics.set_model(follower.about())
+    health.set_problem("model", follower.problem)
+
+
+def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    """On the loop, from another thread; nothing if it has ended."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(what)

@@ -1,0 +1,1 @@
+"""The scheduler on a real clock and a real platform."""

@@ -1,0 +1,164 @@
+"""The HTTP page for operators: /metrics for Prometheus, /healthz for whoever probes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import TimeoutError as StalledError
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from typing import Any, TypeVar
+
+import orjson
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from warmscaler.service.observability.health import Health
+from warmscaler.service.observability.metrics import Metrics
+
+LOOP_TIMEOUT_S = 2.0
+"""An event loop that answers nothing for so long is stalled."""
+MAX_CONNECTIONS = 32
+SOCKET_TIMEOUT_S = 5.0
+
+_T = TypeVar("_T")
+
+
+class PageInUse(Exception):
+    """The page's address cannot be listened on; its text says which."""
+
+
+class Page:
+    """Listens from its making to `close`, on threads of its own; reads state on the event loop.
+
+    So it sees state that is never torn, and a loop that is stalled shows as 503.
+    """
+
+    def __init__(self, metrics: Metrics, health: Health, host: str, port: int) -> None:
+        """Made on the event loop. Port 0 lets the system choose. Raises PageInUse."""
+        self._loop = asyncio.get_running_loop()
+        self._metrics = metrics
+        self._health = health
+        self._process = ProcessCollector(registry=None)
+        page = self
+
+        class Handler(_Handler):
+            answer = staticmethod(page.answer)
+
+        server = _Server6 if ":" in host else _Server
+        try:
+            self._server = server((host, port), Handler)
+        except (OSError, OverflowError):
+            raise PageInUse(
+                f"{host}:{port}: cannot serve metrics there; is the port in use?"
+            ) from None
+        self.port: int = self._server.server_address[1]
+        Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+
+    def close(self) -> None:
+        """Listens no more. Blocks for as long as half a second."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, path: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
+        """Status, content type and body for a GET. On any thread but the event loop's."""
+        path = path.partition("?")[0]
+        try:
+            if path == "/healthz":
+                return self._on_loop(self._healthz())
+            if path == "/metrics":
+                families = self._on_loop(self._families())
+                encoder, content_type = choose_encoder(accept)
+                registry = CollectorRegistry()
+                registry.register(_Collected(families))
+                registry.register(self._process)
+                return HTTPStatus.OK, content_type, encoder(registry)
+        except StalledError:
+            return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "stalled"})
+        return _json(HTTPStatus.NOT_FOUND, {"error": "there are /metrics and /healthz"})
+
+    def _on_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(LOOP_TIMEOUT_S)
+
+    async def _families(self) -> list[Metric]:
+        return list(self._metrics.collect())
+
+    async def _healthz(self) -> tuple[HTTPStatus, str, bytes]:
+        health = self._health
+        status = HTTPStatus.OK if health.serves else HTTPStatus.SERVICE_UNAVAILABLE
+        return _json(status, {"status": health.status, "problems": dict(health.problems)})
+
+
+class _Collected(Collector):
+    """Metrics collected already."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+class _Server(ThreadingHTTPServer):
+    """One thread a connection, of which there are only so many."""
+
+    daemon_threads = True
+    allow_reuse_port = False
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: dict[Any, None] = {}
+        """Connections, the oldest first."""
+        self._lock = Lock()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            if len(self._open) >= MAX_CONNECTIONS:
+                # An answer takes milliseconds: who is there the longest only keeps others out.
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._open[request] = None
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._open.pop(request, None)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that broke off: nobody's business."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = SOCKET_TIMEOUT_S
+    server_version = "scaler"
+    sys_version = ""
+    answer: Callable[[str, str], tuple[HTTPStatus, str, bytes]]
+
+    def do_GET(self) -> None:
+        status, content_type, body = self.answer(self.path, self.headers.get("Accept", ""))
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Scrapes are not worth a line, and what callers send least of all."""
+
+
+def _json(status: HTTPStatus, value: object) -> tuple[HTTPStatus, str, bytes]:
+    return status, "application/json", orjson.dumps(value) + b"\n"

@@ -1,0 +1,385 @@
+"""Records every invocation, off the path of requests, as a trace that training reads.
+
+On the event loop a record is one tuple put in a queue. A thread takes them out four times a second,
+writes them to the open segment's journal, and closes the segment once it is old or large enough. A
+kill costs what is in the queue: less than a second. What a killed process left open is closed by
+the next one that records into the same folder; processes may share it.
+
+A disk that is full, or broken, costs records and raises `problem`; serving knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import polars as pl
+
+from warmscaler.data.files import PARTIAL
+from warmscaler.data.recording import (
+    COLUMNS,
+    JOURNAL,
+    NAME,
+    SEGMENT,
+    journal_line,
+    read_journal,
+    table_of,
+    write_segment,
+)
+from warmscaler.data.trace import LIMITS
+from warmscaler.models.policy import Instance
+from warmscaler.service.observer import Observer, Served
+from warmscaler.service.proto import scaler_pb2 as pb
+
+log = logging.getLogger("scaler.recording")
+
+FLUSH_S = 0.25
+CHUNK = 250
+"""Records that the thread turns into columns before it lets the event loop run."""
+MAX_QUEUE = 200_000
+"""Records that wait to be written; one more is dropped and counted."""
+TABLE_ROWS = 1_000
+"""Of the open segment so many become a table at once: more would hold the event loop for longer."""
+MAX_APPS = 100_000
+"""Apps whose start-up times are remembered."""
+RETRY_S = 5.0
+"""After a failure nothing is written for so long."""
+START_SMOOTHING = 0.3
+DAY_S = 86_400.0
+
+_UNKNOWN = (0.0, 0.0)
+_Record = tuple[float, pb.Meta, float, float, bool, str, int, int]
+"""Arrival, whose, execution and wait in ms, cold, outcome, result code, duration as reported."""
+
+
+class RecordingError(Exception):
+    """A folder that cannot be recorded into. Its text is one line."""
+
+
+class Recorder(Observer):
+    """Writes what the driver tells of to `folder`, from `start` to `close`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        segment_s: float = 900.0,
+        segment_rows: int = 250_000,
+        max_age_s: float = 30.0 * DAY_S,
+        max_bytes: int = 10 << 30,
+    ) -> None:
+        """Segments are closed at `segment_s` or `segment_rows`, taken away at `max_age_s`, the
+        oldest first where all are more than `max_bytes`. Raises RecordingError where `folder` can
+        be no such folder; a disk that is full is no reason not to start.
+        """
+        self.folder = folder
+        self.problem: str | None = None
+        """Why nothing is recorded now; None while all is well."""
+        self.recorded = 0
+        """Records in the journal or a segment."""
+        self.dropped = 0
+        """Records lost because they could not be written, or came too fast."""
+        self._segment_s = segment_s
+        self._segment_rows = segment_rows
+        self._max_age_s = max_age_s
+        self._max_bytes = max_bytes
+        self._on_problem: Callable[[str | None], None] = lambda _: None
+        self._queue: deque[_Record] = deque()
+        self._create_ms: dict[str, float] = {}
+        """By instance that is being initialised: what CreateSlot took."""
+        self._starts: dict[str, tuple[float, float]] = {}
+        """By app: what CreateSlot and Init take, smoothed."""
+        self._segment: _Segment | None = None
+        self._stop = Event()
+        self._thread = Thread(target=self._run, name="recording", daemon=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise RecordingError(f"--record {folder}: {error.strerror}") from None
+        else:
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise RecordingError(f"--record {folder}: no permission to write there")
+
+    def start(self, on_problem: Callable[[str | None], None] = lambda _: None) -> None:
+        """Closes what another process left open, and records from now on. `on_problem` hears of
+        the alarm, on the writing thread, when it is raised and when it is over."""
+        self._on_problem = on_problem
+        self._thread.start()
+
+    def close(self) -> None:
+        """Writes what is left and closes the segment. Blocks for as long as that takes."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    # Told by the driver, on the event loop
+
+    def completed(self, now_ms: float, served: Served, result: pb.Result) -> None:
+        if len(self._queue) >= MAX_QUEUE:
+            self.dropped += 1
+            return
+        self._queue.append(
+            (
+                served.arrival_ms,
+                served.meta,
+                now_ms - served.assigned_ms,
+                served.assigned_ms - served.arrival_ms,
+                served.cold,
+                "bad" if result.need_destroy else "kept",
+                result.status_code,
+                result.duration_in_ms,
+            )
+        )
+
+    def refused(
+        self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str, *, overload: bool
+    ) -> None:
+        self._unserved(now_ms, meta, arrival_ms, "refused")
+
+    def gone(self, now_ms: float, meta: pb.Meta, arrival_ms: float) -> None:
+        self._unserved(now_ms, meta, arrival_ms, "gone")
+
+    def slot_created(self, now_ms: float, instance: Instance) -> None:
+        self._create_ms[instance.id] = now_ms - instance.started_ms
+
+    def instance_ready(self, now_ms: float, instance: Instance) -> None:
+        create_ms = self._create_ms.pop(instance.id, 0.0)
+        init_ms = now_ms - instance.started_ms - create_ms
+        known = self._starts.get(instance.pool.key)
+        if known is not None:
+            create_ms = known[0] + START_SMOOTHING * (create_ms - known[0])
+            init_ms = known[1] + START_SMOOTHING * (init_ms - known[1])
+        elif len(self._starts) >= MAX_APPS:
+            del self._starts[next(iter(self._starts))]
+        self._starts[instance.pool.key] = (create_ms, init_ms)
+
+    def start_failed(self, now_ms: float, instance: Instance, reason: str) -> None:
+        self._create_ms.pop(instance.id, None)
+
+    def _unserved(self, now_ms: float, meta: pb.Meta, arrival_ms: float, outcome: str) -> None:
+        if len(self._queue) >= MAX_QUEUE:
+            self.dropped += 1
+            return
+        self._queue.append((arrival_ms, meta, 0.0, now_ms - arrival_ms, True, outcome, 0, 0))
+
+    # On the writing thread
+
+    def _run(self) -> None:
+        self._fold_what_was_left()
+        while not self._stop.wait(FLUSH_S):
+            self._turn(last=False)
+        self._turn(last=True)
+
+    def _turn(self, *, last: bool) -> None:
+        try:
+            self._write(last=last)
+        except OSError as error:
+            self._alarm(f"{self.folder}: recording stopped: {error.strerror or error}")
+        except Exception as error:
+            # Whatever it is, it must not end the thread and grow the queue without a word.
+            log.exception("a batch of records was lost")
+            self._alarm(f"{self.folder}: recording stopped: {error}")
+        else:
+            return
+        self._stop.wait(RETRY_S if not last else 0.0)
+        self.dropped += len(self._queue)
+        self._queue.clear()
+
+    def _write(self, *, last: bool) -> None:
+        # What comes meanwhile waits for the next turn: taken at once, it would be a few at a time.
+        left = len(self._queue)
+        while left:
+            columns = self._take(min(left, CHUNK))
+            count = len(columns["app"])
+            left -= count
+            try:
+                if self._segment is None:
+                    self._segment = _Segment(self.folder)
+                elif self._segment.rows > 4 * self._segment_rows:
+                    raise OSError(errno.ENOSPC, "the open segment cannot be closed")
+                self._segment.add(columns)
+            except BaseException:
+                self.dropped += count
+                raise
+            self.recorded += count
+            self._close_if_due(last=False)
+            if not last:
+                time.sleep(0.0005)  # the event loop must not wait behind a long batch
+        self._close_if_due(last=last)
+
+    def _close_if_due(self, *, last: bool) -> None:
+        segment = self._segment
+        if segment is None:
+            return
+        if last or segment.rows >= self._segment_rows or segment.age_s() >= self._segment_s:
+            segment.close()
+            self._segment = None
+            self._retain()
+        if self.problem is not None:
+            self._alarm(None)
+
+    def _take(self, count: int) -> dict[str, list[Any]]:
+        """The next records as columns. By column, not by record: it is twice as fast."""
+        records = [self._queue.popleft() for _ in range(count)]
+        arrived, metas, ran, waits, colds, outcomes, codes, reported = zip(*records, strict=True)
+        apps = [meta.key for meta in metas]
+        starts = [self._starts.get(app, _UNKNOWN) for app in apps]
+        longest_ms, largest_mb = LIMITS["duration_ms"][1], LIMITS["memory_mb"][1]
+        columns: dict[str, list[Any]] = {
+            "arrival_ms": [int(at_ms) for at_ms in arrived],
+            "app": apps,
+            "runtime": [meta.runtime for meta in metas],
+            "memory_mb": [min(meta.memory_in_mb, largest_mb) for meta in metas],
+            "timeout_s": [meta.timeout_in_secs for meta in metas],
+            "init_ms": [round(init_ms) for _, init_ms in starts],
+            "duration_ms": [
+                said_ms if 0 < said_ms <= longest_ms else round(ran_ms)
+                for said_ms, ran_ms in zip(reported, ran, strict=True)
+            ],
+            "status_code": list(map(_status, outcomes, codes)),
+            "wait_ms": list(waits),
+            "cold": list(colds),
+            "outcome": list(outcomes),
+            "result_code": list(codes),
+            "create_ms": [round(create_ms) for create_ms, _ in starts],
+        }
+        return {name: columns[name] for name in COLUMNS}
+
+    def _alarm(self, problem: str | None) -> None:
+        if (problem is None) != (self.problem is None):
+            if problem is None:
+                log.info("recording again; %d records were lost", self.dropped)
+            else:
+                log.error("ALARM: %s", problem)
+            self.problem = problem
+            self._on_problem(problem)
+
+    def _fold_what_was_left(self) -> None:
+        """Journals whose process is gone become segments."""
+        try:
+            for partial in self.folder.glob(f".*{SEGMENT}.*{PARTIAL}"):
+                if time.time() - partial.stat().st_mtime > 3_600.0:
+                    partial.unlink(missing_ok=True)
+            for journal in sorted(self.folder.glob(f"*{JOURNAL}")):
+                if NAME.fullmatch(journal.stem):
+                    _fold(journal)
+            self._retain()
+        except Exception as error:  # it must not keep new records from being written
+            log.warning("%s: cannot be tidied: %s", self.folder, error)
+
+    def _retain(self) -> None:
+        """Takes the oldest segments away, by age and by size."""
+        oldest_s = time.time() - self._max_age_s
+        files = []
+        for file in sorted(self.folder.glob(f"*{SEGMENT}")):
+            if NAME.fullmatch(file.stem):
+                # Another scaler that records here may take it away at the same time.
+                with suppress(FileNotFoundError):
+                    files.append((file, begun_s(file.stem), file.stat().st_size))
+        total = sum(size for _, _, size in files)
+        for file, segment_s, size in files:
+            if segment_s < oldest_s or total > self._max_bytes:
+                file.unlink(missing_ok=True)
+                total -= size
+
+
+def _status(outcome: str, code: int) -> int:
+    """2xx exactly where the instance was kept, whatever Idle said."""
+    kept = outcome == "kept"
+    return code if kept == (200 <= code < 300) else 200 if kept else 500
+
+
+class _Segment:
+    """The open segment: its journal, and the same rows in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        while True:
+            now = datetime.now(UTC)
+            stamp = f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}"
+            self._path = folder / f"{stamp}-{secrets.token_hex(4)}{JOURNAL}"
+            self._file = os.open(self._path, flags, 0o644)
+            fcntl.flock(self._file, fcntl.LOCK_EX)  # while we live nobody else folds it
+            if os.fstat(self._file).st_nlink:
+                break
+            os.close(self._file)  # folded away before we held it
+        self._began_s = time.monotonic()
+        self._size = 0
+        self._pending: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        self._tables: list[pl.DataFrame] = []
+        self.rows = 0
+
+    def age_s(self) -> float:
+        """How long it is open."""
+        return time.monotonic() - self._began_s
+
+    def add(self, columns: dict[str, list[Any]]) -> None:
+        """Appends to the journal, wholly or not at all. Raises OSError."""
+        line = journal_line(columns)
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(line)
+        for name, values in columns.items():
+            self._pending[name] += values
+        self.rows += len(columns["app"])
+        if len(self._pending["app"]) >= TABLE_ROWS:
+            self._gather()
+
+    def close(self) -> None:
+        """Makes it a Parquet file and takes the journal away. Raises OSError; then it is open still."""
+        self._gather()
+        write_segment(pl.concat(self._tables), self._path.with_suffix(SEGMENT))
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)
+
+    def _gather(self) -> None:
+        if self._pending["app"]:
+            self._tables.append(table_of(self._pending))
+            self._pending = {name: [] for name in COLUMNS}
+
+
+def begun_s(name: str) -> float:
+    """When the segment of this name was begun, in seconds since the epoch."""
+    stamp = datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%S.%f")
+    return stamp.replace(tzinfo=UTC).timestamp()
+
+
+def _fold(journal: Path) -> None:
+    """Makes a segment of a journal that no process holds. Raises OSError."""
+    try:
+        file = os.open(journal, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        segment = journal.with_suffix(SEGMENT)
+        if not segment.exists():
+            table, torn = read_journal(journal)
+            if torn:
+                log.warning("%s: %d torn lines left out", journal.name, torn)
+            if len(table):
+                write_segment(table, segment)
+        journal.unlink(missing_ok=True)
+    finally:
+        os.close(file)

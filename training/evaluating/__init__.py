@@ -1,0 +1,1 @@
+"""Policies replayed side by side, and the account of what is left."""

@@ -1,0 +1,1 @@
+"""A new model from a recording, promoted if it would have done better."""

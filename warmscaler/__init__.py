@@ -1,0 +1,1 @@
+"""Scaler, a predictive autoscaler for serverless platforms; the command is `scaler`."""

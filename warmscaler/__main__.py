@@ -1,0 +1,5 @@
+"""`python -m warmscaler` is the command `scaler`."""
+
+from warmscaler.cli.main import main
+
+main()
