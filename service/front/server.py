@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 
 from warmscaler.models.policy import Policy
 from warmscaler.service.front.health_checks import HealthChecks
-from warmscaler.service.front.threads import settle_threads, stay_together, switch_soon
+from warmscaler.service.front.threads import settle_threads, stay_together
 from warmscaler.service.front.tls import PlatformTls, ServerTls
 from warmscaler.service.front.wire import SERVICE, add_scaler
 from warmscaler.service.live.driver import (
@@ -45,6 +45,7 @@ from warmscaler.service.proto import scaler_pb2_grpc
 from warmscaler.service.scheduler.limits import SERVING as SERVING_LIMITS
 from warmscaler.service.scheduler.limits import Limits
 from warmscaler.service.scheduler.scheduler import Scheduler
+from warmscaler.service.switch_interval import switch_soon
 
 MAX_MESSAGE_BYTES = 1 << 20
 DRAIN_GRACE_S = 20.0

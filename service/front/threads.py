@@ -5,16 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import threading
 import time
 from math import inf
 from pathlib import Path
-
-SWITCH_S = 0.0001
-"""How long one thread may keep the others waiting for Python's lock, each time: Python's own is 5 ms.
-The event loop then stands for less behind a model being read, and a start behind a row being
-written."""
 
 GRPCS_OWN = ("event_engine", "lifeguard")
 """Threads of gRPC's that read and write sockets, and the one that starts more of them."""
@@ -31,11 +25,6 @@ FORGOTTEN_S = 30.0
 """What was seen of another core longer ago does not count: it is taken to be free."""
 LOOSE_S = 0.01
 """Where several cores are as good, the kernel has so long to choose."""
-
-
-def switch_soon() -> None:
-    """For this process, from now on."""
-    sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
 
 
 def settle_threads() -> None:

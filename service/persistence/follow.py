@@ -20,8 +20,8 @@ from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import Pointer, Store, StoreError
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Pool
-from warmscaler.service.front.threads import switch_soon
 from warmscaler.service.scheduler.scheduler import Scheduler
+from warmscaler.service.switch_interval import switch_soon
 
 log = logging.getLogger("scaler.models")
 
