@@ -22,15 +22,9 @@ from warmscaler.models.artifact.store import Store, StoreError
 from warmscaler.models.artifact.validity import MAX_PRICE
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.retraining.drift import Drift
-from warmscaler.training.retraining.retrain import (
-    DAY_MS,
-    Busy,
-    Options,
-    RetrainError,
-    check_recording,
-    job,
-    retrain,
-)
+from warmscaler.training.retraining.job import job
+from warmscaler.training.retraining.options import DAY_MS, Busy, Options, RetrainError
+from warmscaler.training.retraining.retrain import check_recording, retrain
 
 EXIT_BUSY = 3
 EXIT_KEPT = 10

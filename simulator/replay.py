@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 from warmscaler.data.trace import Trace
 from warmscaler.models.policy import Instance, Policy
-from warmscaler.service.scheduler.scheduler import (
+from warmscaler.service.scheduler.actions import (
     Actions,
     Assign,
     CreateSlot,
     DestroySlot,
     InitInstance,
-    Scheduler,
 )
+from warmscaler.service.scheduler.scheduler import Scheduler
 
 CREATE_MS = 300
 """What CreateSlot takes on the simulated platform unless told."""

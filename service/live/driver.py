@@ -22,7 +22,7 @@ from warmscaler.service.observer import Observer, Served
 from warmscaler.service.persistence.learning import Learning
 from warmscaler.service.persistence.ledger import IDLE, LEAVING, STARTING, Ledger, request_mark
 from warmscaler.service.proto import scaler_pb2 as pb
-from warmscaler.service.scheduler.scheduler import (
+from warmscaler.service.scheduler.actions import (
     Actions,
     Assign,
     CreateSlot,
@@ -30,8 +30,8 @@ from warmscaler.service.scheduler.scheduler import (
     ForgetApp,
     InitInstance,
     Refuse,
-    Scheduler,
 )
+from warmscaler.service.scheduler.scheduler import Scheduler
 
 log = logging.getLogger("scaler")
 

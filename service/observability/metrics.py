@@ -7,9 +7,8 @@ Labels take few values, all ours; an app's key becomes one only if `top_apps` as
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client.core import (
@@ -19,11 +18,11 @@ from prometheus_client.core import (
     InfoMetricFamily,
 )
 from prometheus_client.metrics_core import Metric
-from prometheus_client.utils import floatToGoString
 
 from warmscaler.models.policy import Instance, Pool, State
 from warmscaler.service.live.breaker import BreakerState
 from warmscaler.service.live.driver import Driver
+from warmscaler.service.observability.counts import Histogram, TopApps
 from warmscaler.service.observability.health import PARTS, Health
 from warmscaler.service.observability.logs import escaped
 from warmscaler.service.observer import Observer, Served
@@ -38,56 +37,6 @@ CAUSES = ("first", "released", "busy", "starting")
 serve; one is on its way."""
 MB_MS_PER_GB_S = 1024.0 * 1000.0
 _LABEL_LENGTH = 64
-
-
-class Histogram:
-    """Counts of seconds by bucket."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        """`bounds` are the buckets' upper ends, in seconds, in order."""
-        self._bounds = tuple(bounds)
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
-
-    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str] = ()) -> None:
-        """As one sample set of `family`."""
-        total = 0
-        buckets: list[tuple[str, float]] = []
-        for bound, count in zip(
-            (*map(floatToGoString, self._bounds), "+Inf"), self._counts, strict=True
-        ):
-            total += count
-            buckets.append((bound, total))
-        family.add_metric(labels, buckets, self._sum)
-
-
-class TopApps:
-    """The apps with the most requests, as many as asked for: a space-saving sketch of bounded size
-    (Metwally et al., ICDT 2005). A count is too high by at most that of the app it replaced."""
-
-    def __init__(self, shown: int) -> None:
-        self._shown = shown
-        self._size = 8 * shown
-        self._counts: dict[str, int] = {}
-
-    def add(self, key: str) -> None:
-        counts = self._counts
-        if key in counts:
-            counts[key] += 1
-        elif len(counts) < self._size:
-            counts[key] = 1
-        else:
-            least = min(counts, key=counts.__getitem__)
-            counts[key] = counts.pop(least) + 1
-
-    def top(self) -> list[tuple[str, int]]:
-        return Counter(self._counts).most_common(self._shown)
 
 
 @dataclass(slots=True)

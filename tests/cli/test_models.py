@@ -17,7 +17,7 @@ from warmscaler.data.generate import generate
 from warmscaler.models.artifact.folder import write_artifact
 from warmscaler.models.artifact.store import Store
 from warmscaler.models.learned.habits import Model
-from warmscaler.training.retraining.retrain import job
+from warmscaler.training.retraining.job import job
 
 
 @dataclass

@@ -28,7 +28,8 @@ from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.store import Store
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Policy
-from warmscaler.service.scheduler.scheduler import Actions, Scheduler
+from warmscaler.service.scheduler.actions import Actions
+from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.simulator.figures import figures
 from warmscaler.simulator.replay import replay
 from warmscaler.training.fitting.fit import fit

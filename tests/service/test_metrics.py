@@ -20,8 +20,9 @@ from warmscaler.models.published.fixed import Fixed
 from warmscaler.service.front.server import ScalerServer
 from warmscaler.service.live.driver import Driver
 from warmscaler.service.live.platform_client import PlatformError
+from warmscaler.service.observability.counts import TopApps
 from warmscaler.service.observability.health import Health
-from warmscaler.service.observability.metrics import Metrics, TopApps
+from warmscaler.service.observability.metrics import Metrics
 from warmscaler.service.observability.page import Page
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.scheduler.scheduler import Scheduler

@@ -16,8 +16,9 @@ from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Policy, State
 from warmscaler.models.registry import make_policy
+from warmscaler.service.scheduler.actions import DestroySlot
 from warmscaler.service.scheduler.limits import UNLIMITED, Limits
-from warmscaler.service.scheduler.scheduler import DestroySlot, Scheduler
+from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.training.fitting.fit import fit
 
 TIGHT = Limits(

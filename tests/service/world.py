@@ -11,8 +11,7 @@ from math import inf
 from random import Random
 
 from warmscaler.models.policy import Instance, Policy, State
-from warmscaler.service.scheduler.limits import UNLIMITED, Limits
-from warmscaler.service.scheduler.scheduler import (
+from warmscaler.service.scheduler.actions import (
     Actions,
     Assign,
     CreateSlot,
@@ -20,8 +19,9 @@ from warmscaler.service.scheduler.scheduler import (
     ForgetApp,
     InitInstance,
     Refuse,
-    Scheduler,
 )
+from warmscaler.service.scheduler.limits import UNLIMITED, Limits
+from warmscaler.service.scheduler.scheduler import Scheduler
 
 MEMORY_MB = (64, 128, 256, 512)
 
@@ -274,15 +274,17 @@ class World:
             alive = pool.busy + pool.starting
             assert alive + len(pool.idle) <= limits.slots_per_app
             if pool.waiting and not alive:
-                assert pool in scheduler._wanting, "requests wait for nothing"
+                assert pool in scheduler._fleet.wanting, "requests wait for nothing"
                 assert len(scheduler.instances) > states.total() - len(self.creating) - len(
                     self.starting
                 ) - len(self.serving) - len(self.destroying), "room is wanted, and all is idle"
-        for pool, wants in scheduler._wanting.items():
+        for pool, wants in scheduler._fleet.wanting.items():
             needs = len(pool.waiting) - (pool.starting - pool.bound)
             assert 0 < wants <= needs, "room is wanted for nobody"
-        first = scheduler._room.next_in_turn()
-        assert first is None or not scheduler._room.has(first.memory_mb), "room is left unused"
+        first = scheduler._fleet.room.next_in_turn()
+        assert first is None or not scheduler._fleet.room.has(first.memory_mb), (
+            "room is left unused"
+        )
         assert len(self.open) <= limits.waiting
         assert len(scheduler.pools) <= limits.apps
         assert len(scheduler.instances) <= limits.slots

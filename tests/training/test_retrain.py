@@ -19,15 +19,9 @@ from warmscaler.models.learned.habits import Model
 from warmscaler.training.fitting import fit as fitting
 from warmscaler.training.retraining import retrain as retraining
 from warmscaler.training.retraining.drift import drift, stability
-from warmscaler.training.retraining.retrain import (
-    Busy,
-    Options,
-    RetrainError,
-    check_recording,
-    job,
-    retrain,
-    settled,
-)
+from warmscaler.training.retraining.job import job, settled
+from warmscaler.training.retraining.options import Busy, Options, RetrainError
+from warmscaler.training.retraining.retrain import check_recording, retrain
 
 OPTIONS = Options(create_ms=300.0, price=0.04)
 

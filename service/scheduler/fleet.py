@@ -1,0 +1,218 @@
+"""The instances of all apps: started where there is room, bound to requests, given back."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+
+from warmscaler.models.policy import Instance, Policy, Pool, State
+from warmscaler.service.scheduler.actions import Action, Assign, CreateSlot, DestroySlot, Refuse
+from warmscaler.service.scheduler.apps import Apps
+from warmscaler.service.scheduler.limits import Limits, Room
+
+
+class Fleet:
+    """What the scheduler's stimuli change; its methods return the actions that follow."""
+
+    def __init__(self, policy: Policy, id_prefix: str, limits: Limits) -> None:
+        self.policy = policy
+        self.pools = Apps()
+        self.instances: dict[str, Instance] = {}
+        """Every instance whose slot exists or is on its way, until it is destroyed."""
+        self.waiting = 0
+        """Requests that have no answer yet."""
+        self.draining = False
+        self.bound: dict[Hashable, Instance] = {}
+        """The start that each request waits for, where it waits for one in particular."""
+        self.room = Room(limits)
+        self.wanting = self.room.wanting
+        self.none_idle = False
+        """No instance is idle, and none was since room began to be wanted."""
+        self._oldest: list[Instance] = []
+        """Instances that were idle when room was wanted, the least recently idle last."""
+        self._limits = limits
+        self._id_prefix = id_prefix
+        self._started = 0
+
+    def idle_instances(self) -> Iterator[Instance]:
+        """Every idle instance."""
+        return (instance for pool in self.pools.values() for instance in pool.idle)
+
+    def refusal(self, request: Hashable, memory_mb: int, waiting: int) -> Refuse | None:
+        """Why a request may not wait; `waiting` are those of its app that do."""
+        limits = self._limits
+        if self.draining:
+            return Refuse(request, "the scaler is shutting down")
+        if self.waiting >= limits.waiting:
+            reason = f"{limits.waiting} requests wait already"
+        elif waiting >= limits.waiting_per_app:
+            reason = f"{limits.waiting_per_app} requests of this app wait already"
+        elif memory_mb > limits.memory_mb:
+            reason = f"the app needs {memory_mb} MB and there are only {limits.memory_mb}"
+        else:
+            return None
+        return Refuse(request, reason, overload=True)
+
+    def start_many(self, now_ms: float, pool: Pool, count: int) -> list[Action]:
+        """Starts so many instances of an app that no request is bound to."""
+        actions: list[Action] = []
+        if not self.draining or pool.waiting:
+            for _ in range(count):
+                actions += self.start(now_ms, pool, None)
+        return actions
+
+    def start(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
+        """Starts an instance, for `request` if that is to be bound to it, or waits for room."""
+        room = self.room
+        if self.wanting or room.full_for(pool) or not room.has(pool.memory_mb):
+            return self._find_room(now_ms, pool, request)
+        return self._make(now_ms, pool, request)
+
+    def _make(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
+        room = self.room
+        if not pool.slots:
+            self.pools.occupy(pool)
+        actions: list[Action] = []
+        for victim in self.policy.make_room(now_ms, room.used_mb, pool.memory_mb):
+            actions += self.destroy(victim.idle.pop(0), "evicted to make room")
+        self._started += 1
+        instance = Instance(f"{self._id_prefix}{self._started}", pool, now_ms)
+        if request is not None:
+            instance.request = request
+            self.bound[request] = instance
+            pool.bound += 1
+        pool.starting += 1
+        self.instances[instance.id] = instance
+        room.takes(instance)
+        actions.append(CreateSlot(instance))
+        return actions
+
+    def _find_room(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
+        """A start that a limit forbids, or before which others want room: its request waits, and
+        others' idle instances make room."""
+        if request is not None:
+            pool.waiting.append(request)
+            if not pool.slots:
+                self.pools.occupy(pool)
+        wanted = self.wanting.get(pool, 0)
+        if self.room.full_for(pool) or wanted >= self.without_start(pool):
+            return []  # its own instances will serve; or it was to be started ahead only
+        if not self.wanting:
+            self._oldest, self.none_idle = [], False
+        self.room.want(pool)
+        return self.share_room(now_ms)
+
+    def share_room(self, now_ms: float) -> list[Action]:
+        """What is idle makes room for those that want it, who have it in turn."""
+        actions: list[Action] = []
+        while self.room.short() and (oldest := self._least_recently_idle()) is not None:
+            actions += self.evict(now_ms, oldest, "it makes room for another app")
+        return actions + self._use_room(now_ms)
+
+    def _least_recently_idle(self) -> Pool | None:
+        """The app whose `idle[0]` was used least recently of all."""
+        while not self.none_idle:
+            while self._oldest:
+                pool = self._oldest.pop().pool
+                if pool.idle:
+                    return pool
+            self._oldest = sorted(self.idle_instances(), key=lambda each: -each.idle_since_ms)
+            self.none_idle = not self._oldest
+        return None
+
+    def _use_room(self, now_ms: float) -> list[Action]:
+        """Room came free: those that want it have it in turn."""
+        room = self.room
+        actions: list[Action] = []
+        while (pool := room.next_in_turn()) is not None:
+            if room.full_for(pool):
+                room.wants_at_most(pool, 0)
+            elif room.has(pool.memory_mb):
+                room.had_its_turn(pool)
+                actions += self._make(now_ms, pool, None)
+            else:
+                break
+        return actions
+
+    def wants_less(self, now_ms: float, pool: Pool) -> list[Action]:
+        """A request of the app waits no more, or has a start now: the room that it wanted, if it
+        did, is for the next in turn."""
+        if pool not in self.wanting:
+            return []
+        self.room.wants_at_most(pool, self.without_start(pool))
+        return self._use_room(now_ms)
+
+    @staticmethod
+    def without_start(pool: Pool) -> int:
+        """Requests that wait without a start of the app being under way for each."""
+        return max(0, len(pool.waiting) - (pool.starting - pool.bound))
+
+    def start_again(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
+        """A start failed and another may do better, for `request` where it was bound to that one."""
+        if request is not None and pool.idle:
+            return [self.bind(pool.idle.pop(), request)]  # one went idle meanwhile
+        if request is not None or self.without_start(pool):
+            return self.start(now_ms, pool, request)
+        return self.replace(now_ms, pool)
+
+    def replace(self, now_ms: float, pool: Pool) -> list[Action]:
+        """Starts an instance if requests wait and the last that could have served them is gone."""
+        if pool.waiting and not pool.busy and not pool.starting and pool not in self.wanting:
+            return self.start(now_ms, pool, None)
+        return []
+
+    def bind(self, instance: Instance, request: Hashable) -> Assign:
+        """Gives an instance that just became free or ready to a request that waits."""
+        if instance.state < State.IDLE and instance.request is not None:
+            del self.bound[request]
+            instance.pool.bound -= 1
+        self.waiting -= 1
+        instance.state = State.BUSY
+        instance.request = request
+        instance.pool.busy += 1
+        return Assign(request, instance)
+
+    def refuse_waiters(self, pool: Pool, request: Hashable | None, reason: str) -> list[Action]:
+        """A start failed: `request`, which was bound to it, and who waits for nothing now."""
+        if request is not None:
+            return [self.refuse(request, reason)]
+        if not pool.waiting or pool in self.wanting:
+            return []
+        if not pool.starting and not pool.busy:
+            # Nothing is left that they could wait for, and the next start would likely fail.
+            refused: list[Action] = [self.refuse(waiter, reason) for waiter in pool.waiting]
+            pool.waiting.clear()
+            return refused
+        if len(pool.waiting) > pool.starting - pool.bound + pool.busy:
+            return [self.refuse(pool.waiting.popleft(), reason)]
+        return []
+
+    def refuse(self, request: Hashable, reason: str) -> Refuse:
+        """Takes a request off those that wait."""
+        self.waiting -= 1
+        return Refuse(request, reason)
+
+    def evict(self, now_ms: float, pool: Pool, reason: str) -> list[Action]:
+        """Takes the least recently idle instance of an app away, against its policy's word."""
+        instance = pool.idle.pop(0)
+        pool.policy.evicted(now_ms, pool)
+        return self.destroy(instance, reason)
+
+    def destroy(self, instance: Instance, reason: str) -> list[Action]:
+        """Gives back the slot of an instance already taken off its pool's idle ones."""
+        instance.state = State.DESTROYING
+        self.room.leaves(instance)
+        return [DestroySlot(instance, reason)]
+
+    def forget(self, now_ms: float, instance: Instance) -> list[Action]:
+        """There is no slot of this instance any more."""
+        del self.instances[instance.id]
+        self.room.frees(instance, was_leaving=instance.state is State.DESTROYING)
+        instance.state = State.DESTROYING
+        actions = self._use_room(now_ms) if self.wanting else []
+        self.vacate(now_ms, instance.pool)
+        return actions
+
+    def vacate(self, now_ms: float, pool: Pool) -> None:
+        """Its app may be forgotten from now on, where nothing is left of it."""
+        if not pool.slots and not pool.waiting and self.pools.get(pool.key) is pool:
+            self.pools.vacate(now_ms, pool)
