@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit ablation generality fuzz chaos kills soak overload keys bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
+.PHONY: install test lint demo audit ablation frontier generality fuzz chaos kills soak overload keys bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -47,6 +47,11 @@ bench: install
 
 ablation: install
 	$(BIN)/python -m tests.bench.ablation
+
+# make frontier [TRACE="PATH ..."] [JSON=1]: learned at each price against the best of the others in
+# hindsight, on every shared trace and on those given
+frontier: install
+	$(BIN)/python -m tests.bench.frontier $(TRACE) $(if $(JSON),--json)
 
 generality: install
 	$(BIN)/python -m tests.bench.generality

@@ -15,6 +15,7 @@ from rich import box
 from rich.measure import Measurement
 from rich.table import Table
 
+from warmscaler.cli import frontier as frontiers
 from warmscaler.cli.console import UserError, out, print_json, progress, say
 from warmscaler.cli.trace import SetName, Source
 from warmscaler.cli.train import Cluster, CreateMs
@@ -28,6 +29,8 @@ from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.cluster import ClusterError, connected
 from warmscaler.training.evaluating import evaluate as evaluation
 from warmscaler.training.evaluating.evaluate import Measured, Window, as_json, mean_and_spread
+from warmscaler.training.evaluating.frontier import Frontier
+from warmscaler.training.evaluating.frontier import as_json as frontier_json
 from warmscaler.training.evaluating.outcomes import OutcomesError, write_outcomes
 from warmscaler.training.evaluating.settings import CLAIRVOYANT, DEFAULT_POLICIES, Setting, chosen
 from warmscaler.training.evaluating.settings import sweep as all_settings
@@ -87,6 +90,13 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="So many rolling splits instead of --split: mean and spread."),
     ] = None,
+    frontier: Annotated[
+        bool,
+        typer.Option(
+            "--frontier",
+            help="Instead: learned at seven prices against the best of the others in hindsight.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     outcomes: Annotated[
         Path | None, typer.Option(help="*.parquet to write: a row per measured request.")
@@ -113,6 +123,11 @@ def evaluate(
         raise UserError("--folds gives figures only: leave out --outcomes, --report, --picture")
     if outcomes is not None and sweep:
         raise UserError("--outcomes goes with one setting a policy: leave out --sweep")
+    if frontier and (policy or price or sweep or folds or outcomes or report or picture):
+        raise UserError(
+            "--frontier has policies and prices of its own, and gives figures only: it goes with"
+            " --split, --model, --create-ms, --jobs, --cluster, --json"
+        )
     _check_targets(outcomes, report, picture)
     try:
         settings = chosen(policy or DEFAULT_POLICIES, price=price)
@@ -130,6 +145,9 @@ def evaluate(
             )
             if model is not None:
                 _warn_if_it_saw_the_answer(model, parts[0])
+            if frontier:
+                _show_frontier(frontiers.run(parts[0], trained, create_ms, jobs), json=json)
+                return
             done = [
                 run(
                     part,
@@ -208,6 +226,13 @@ def draw(fold: Fold, *, report: Path | None, picture: Path | None, create_ms: fl
             _write_whole(picture, frontier(fold.measured))
     except ReportError as error:
         raise UserError(str(error)) from None
+
+
+def _show_frontier(found: Frontier, *, json: bool) -> None:
+    if json:
+        print_json(frontier_json(found))
+    else:
+        _print_wide(frontiers.table_of([found]))
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -298,11 +323,15 @@ def print_table(trace: Trace, done: Sequence[Fold]) -> None:
                 cell += f" ±{spread[name]:{form}}"
             cells.append(cell)
         table.add_row(measured.setting.label, *cells)
+    _print_wide(table)
+    line = evaluation.saving([measured for measured, _ in rows])
+    if line:
+        out.print(line)
+
+
+def _print_wide(table: Table) -> None:
     # A figure cut short is worse than a line too long, most of all in a file.
     out.width = max(
         out.width, Measurement.get(out, out.options.update(max_width=_WIDEST), table).maximum
     )
     out.print(table)
-    line = evaluation.saving([measured for measured, _ in rows])
-    if line:
-        out.print(line)
