@@ -22,16 +22,10 @@ from warmscaler.service.front.health_checks import HealthChecks
 from warmscaler.service.front.threads import settle_threads, stay_together
 from warmscaler.service.front.tls import PlatformTls, ServerTls
 from warmscaler.service.front.wire import SERVICE, add_scaler
-from warmscaler.service.live.driver import (
-    Driver,
-    Refused,
-    Throttled,
-    UnknownApp,
-    UnknownInstance,
-    log,
-)
+from warmscaler.service.live.driver import Driver, UnknownApp, UnknownInstance, log
 from warmscaler.service.live.platform_client import PlatformClient
 from warmscaler.service.live.serving_policy import Chosen
+from warmscaler.service.live.waiting import Refused, Throttled
 from warmscaler.service.observability.health import Health, Phase
 from warmscaler.service.observability.metrics import Metrics
 from warmscaler.service.observability.page import Page

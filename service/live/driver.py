@@ -11,6 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from math import inf
 from random import Random
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from warmscaler.models.policy import Instance, State
 from warmscaler.service.live.platform_client import PlatformError
 from warmscaler.service.live.slots import Platform, PlatformDown, Slot, Slots
+from warmscaler.service.live.waiting import Refused, Throttled, Waiting
 from warmscaler.service.observer import Observer, Served
 from warmscaler.service.persistence.learning import Learning
 from warmscaler.service.persistence.ledger import IDLE, LEAVING, STARTING, Ledger, request_mark
@@ -53,14 +55,6 @@ app has no timeout of its own."""
 OVERDUE_S = 60.0
 """An Idle that long after the app's timeout is not waited for: its caller is gone."""
 SWEEP_S = 10.0
-
-
-class Refused(Exception):
-    """A request that gets no instance; its text is the reason."""
-
-
-class Throttled(Refused):
-    """A limit is reached: the same request may be served later."""
 
 
 class UnknownApp(Exception):
@@ -109,9 +103,7 @@ class Driver:
         self._metas: dict[str, pb.Meta] = {}
         self._serving: dict[str, Served] = {}
         """By busy instance."""
-        self._waiting: dict[int, asyncio.Future[Instance]] = {}
-        self._deadline_ms: dict[int, float] = {}
-        """By when each waiting request wants its answer."""
+        self._waiting: dict[int, Waiting] = {}
         self._inherited: dict[str, int] = {}
         """Instances that served when an earlier run ended, and the mark of their request."""
         self._gone: OrderedDict[str, str] = OrderedDict()
@@ -142,10 +134,35 @@ class Driver:
         meta: pb.Meta,
         time_left_s: Callable[[], float | None] = lambda: None,
     ) -> str:
-        """Returns the id of the instance that the request has until its idle.
+        """`request` for who can wait. If the caller goes away (cancellation), it leaves."""
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-        `time_left_s` says how long its caller still waits, None if for ever. Raises Refused. If the
-        caller goes away (cancellation), the start goes on for the next.
+        def answered(answer: str | Refused) -> None:
+            if isinstance(answer, str):
+                future.set_result(answer)
+            elif not future.done():
+                future.set_exception(answer)
+
+        asked = self.request(request_id, meta, answered, time_left_s)
+        if isinstance(asked, str):
+            return asked
+        try:
+            return await future
+        except asyncio.CancelledError:
+            asked.leave()
+            raise
+
+    def request(
+        self,
+        request_id: str,
+        meta: pb.Meta,
+        answered: Callable[[str | Refused], None],
+        time_left_s: Callable[[], float | None] = lambda: None,
+    ) -> str | Waiting:
+        """Returns the id of the instance that the request has until its idle; or, where it must
+        wait for one, what waits: `answered` is then called once, later, unless its caller leaves.
+
+        `time_left_s` says how long its caller still waits, None if for ever. Raises Refused.
         """
         key = meta.key
         now_ms = self._now_ms()
@@ -182,40 +199,60 @@ class Driver:
                 observer.refused(now_ms, meta, now_ms, first.reason, overload=True)
             raise Throttled(first.reason)
         self._metas[key] = meta = _brief(meta, longest)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Instance] = loop.create_future()
-        self._waiting[token] = future
         left_s = time_left_s()
         patient_s = self._max_wait_s if left_s is None else min(left_s, self._max_wait_s)
-        self._deadline_ms[token] = now_ms + 1000.0 * patient_s
-        enough = loop.call_later(self._max_wait_s, self._waited_enough, key, token)
+        waiting = Waiting(self, request_id, meta, token, now_ms, now_ms + 1000.0 * patient_s)
+        self._waiting[token] = waiting
         self._carry_out(actions)
-        try:
-            instance = await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self._unused(future.result())
-            else:
-                self._stimulate(self.scheduler.request_gone(self._now_ms(), key, token))
-            for observer in self._observers:
-                observer.gone(self._now_ms(), meta, now_ms)
-            raise
-        except Refused as refused:
-            for observer in self._observers:
-                overload = isinstance(refused, Throttled)
-                observer.refused(self._now_ms(), meta, now_ms, str(refused), overload=overload)
-            raise
-        finally:
-            enough.cancel()
-            self._waiting.pop(token, None)
-            self._deadline_ms.pop(token, None)
-        served = Served(request_id, meta, instance, now_ms, self._now_ms(), True)
+        answer = waiting.answer
+        if isinstance(answer, Refused):
+            raise answer
+        if answer is not None:
+            return answer
+        waiting.answered = answered
+        waiting.enough = asyncio.get_running_loop().call_later(
+            self._max_wait_s, self._waited_enough, waiting
+        )
+        return waiting
+
+    def serve(self, waiting: Waiting, instance: Instance) -> None:
+        """A request that waited has this instance."""
+        del self._waiting[waiting.token]
+        served = Served(
+            waiting.request_id, waiting.meta, instance, waiting.arrival_ms, self._now_ms(), True
+        )
         self._serving[instance.id] = served
         if self._ledger is not None:
-            self._ledger.busy(instance.id, request_id)
+            self._ledger.busy(instance.id, waiting.request_id)
         for observer in self._observers:
-            observer.assigned(served)
-        return instance.id
+            waiting.context.run(observer.assigned, served)
+        waiting.settle(instance.id)
+
+    def refuse(self, waiting: Waiting, refused: Refused) -> None:
+        """A request that waited gets none."""
+        del self._waiting[waiting.token]
+        overload = isinstance(refused, Throttled)
+        for observer in self._observers:
+            waiting.context.run(
+                partial(observer.refused, overload=overload),
+                *(self._now_ms(), waiting.meta, waiting.arrival_ms, str(refused)),
+            )
+        waiting.settle(refused)
+
+    def gone(self, waiting: Waiting) -> None:
+        """The caller of a request that waits, or that has its answer just now, is gone."""
+        now_ms = self._now_ms()
+        if self._waiting.pop(waiting.token, None) is not None:
+            waiting.settle(None)
+            self._stimulate(self.scheduler.request_gone(now_ms, waiting.meta.key, waiting.token))
+        else:
+            served = self._serving.get(str(waiting.answer))
+            if served is None or served.request_id != waiting.request_id:
+                return
+            del self._serving[served.instance.id]
+            self._unused(served.instance)
+        for observer in self._observers:
+            waiting.context.run(observer.gone, now_ms, waiting.meta, waiting.arrival_ms)
 
     def idle(self, assignment: pb.Assignment, result: pb.Result) -> None:
         """The request is done. A second idle changes nothing. Raises UnknownApp, UnknownInstance."""
@@ -287,9 +324,8 @@ class Driver:
 
     async def _end_starts(self) -> None:
         """Requests that still wait are refused, and nothing is started for them any more."""
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(Refused("the scaler is shutting down"))
+        for waiting in list(self._waiting.values()):
+            self.refuse(waiting, Refused("the scaler is shutting down"))
         starts, self._starts = self._starts, None
         for task in starts or ():
             task.cancel()
@@ -317,10 +353,10 @@ class Driver:
                     observer.slot_released(self._now_ms(), action.instance, action.reason)
                 self._spawn(self._destroy(action.instance, action.reason))
             elif isinstance(action, Refuse):
-                future = self._waiting.get(action.request)  # type: ignore[call-overload]
-                if future is not None and not future.done():
+                waiting = self._waiting.get(action.request)  # type: ignore[call-overload]
+                if waiting is not None:
                     error = Throttled if action.overload else Refused
-                    future.set_exception(error(action.reason))
+                    self.refuse(waiting, error(action.reason))
             elif isinstance(action, ForgetApp):
                 self._metas.pop(action.key, None)
                 if self._learning is not None:
@@ -329,10 +365,10 @@ class Driver:
             self._arm()
 
     def _answer(self, action: Assign) -> None:
-        future = self._waiting.get(action.request)  # type: ignore[call-overload]
-        if future is not None and not future.done():
-            future.set_result(action.instance)
-        else:  # its caller went away in this very turn of the loop: the next one has it
+        waiting = self._waiting.get(action.request)  # type: ignore[call-overload]
+        if waiting is not None:
+            self.serve(waiting, action.instance)
+        else:  # it was given up meanwhile: the next one has it
             self._unused(action.instance)
 
     def _unused(self, instance: Instance) -> None:
@@ -342,11 +378,10 @@ class Driver:
             self._ledger.idle(instance.id)
         self._stimulate(actions)
 
-    def _waited_enough(self, key: str, token: int) -> None:
-        future = self._waiting.get(token)
-        if future is not None and not future.done():
-            self._stimulate(self.scheduler.request_gone(self._now_ms(), key, token))
-            future.set_exception(Throttled(f"no instance came free in {self._max_wait_s:g} s"))
+    def _waited_enough(self, waiting: Waiting) -> None:
+        actions = self.scheduler.request_gone(self._now_ms(), waiting.meta.key, waiting.token)
+        self.refuse(waiting, Throttled(f"no instance came free in {self._max_wait_s:g} s"))
+        self._stimulate(actions)
 
     async def _start(self, instance: Instance, failures: int = 0, pause_s: float = 0.0) -> None:
         """Makes the slot and starts the app in it, again where that fails and somebody waits."""
@@ -402,8 +437,8 @@ class Driver:
             pause_s += error.wait_s
         pool, request = instance.pool, instance.request
         waiting = pool.waiting if request is None else (request,)
-        deadlines = self._deadline_ms
-        latest_ms = max((deadlines.get(each, 0.0) for each in waiting), default=0.0)  # type: ignore[call-overload]
+        wait = self._waiting
+        latest_ms = max((wait[each].deadline_ms for each in waiting if each in wait), default=0.0)
         return pause_s if self._now_ms() + 1000.0 * pause_s < latest_ms else None
 
     def _failed(

@@ -16,7 +16,8 @@ import uvloop
 from tests.chaos.__main__ import Check, show
 from warmscaler.cli.console import progress
 from warmscaler.models.learned.policy import Learned
-from warmscaler.service.live.driver import Driver, Throttled
+from warmscaler.service.live.driver import Driver
+from warmscaler.service.live.waiting import Throttled
 from warmscaler.service.observability.health import Health
 from warmscaler.service.observability.metrics import Metrics
 from warmscaler.service.persistence.ledger import Ledger

@@ -18,8 +18,9 @@ from warmscaler.models.published.fixed import Fixed
 from warmscaler.service.live import driver as drivers
 from warmscaler.service.live import slots
 from warmscaler.service.live.breaker import THRESHOLD, BreakerState
-from warmscaler.service.live.driver import Driver, Refused
+from warmscaler.service.live.driver import Driver
 from warmscaler.service.live.platform_client import PlatformClient, PlatformError
+from warmscaler.service.live.waiting import Refused
 from warmscaler.service.persistence.ledger import Ledger, LedgerError
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto import scaler_pb2_grpc
