@@ -11,6 +11,7 @@ import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from warmscaler.cli.console import UserError, out
+from warmscaler.service.address import DIRECT, Address, AddressError, parse_host
 from warmscaler.service.front.tls import PlatformTls, TlsError
 
 
@@ -26,22 +27,30 @@ def health(
     key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
 ) -> None:
     """Asks the gRPC health service. Exit code 0 where it serves; 1 where it drains or is not."""
-    host_and_port(address)
+    where = address_of(address, "ADDRESS")
     tls = channel_tls(ca, cert, key, "--ca", "--cert", "--key")
     try:
-        status = _status(address, timeout_s, None if tls is None else tls.credentials())
+        status = _status(str(where), timeout_s, None if tls is None else tls.credentials())
     except TlsError as error:
         raise UserError(str(error)) from None
-    out.print(f"{address}: {status}", highlight=False, soft_wrap=True)
+    out.print(f"{where}: {status}", highlight=False, soft_wrap=True)
     sys.exit(0 if status == "SERVING" else 1)
 
 
-def host_and_port(address: str, option: str = "ADDRESS") -> tuple[str, int]:
-    """The two parts of HOST:PORT. Raises UserError, which names the option."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise UserError(f"{option} {address}: must be HOST:PORT, as 127.0.0.1:9001")
-    return host.strip("[]"), int(port)
+def address_of(text: str, option: str) -> Address:
+    """What HOST:PORT says. Raises UserError, which names the option."""
+    try:
+        return Address.parse(text)
+    except AddressError as error:
+        raise UserError(f"{option} {text}: {error}") from None
+
+
+def host_of(text: str, option: str) -> str:
+    """A host without a port and without brackets. Raises UserError, which names the option."""
+    try:
+        return parse_host(text)
+    except AddressError as error:
+        raise UserError(f"{option} {text}: {error}") from None
 
 
 def channel_tls(
@@ -60,9 +69,9 @@ def channel_tls(
 
 def _status(address: str, timeout_s: float, credentials: grpc.ChannelCredentials | None) -> str:
     with (
-        grpc.insecure_channel(address)
+        grpc.insecure_channel(address, [DIRECT])
         if credentials is None
-        else grpc.secure_channel(address, credentials)
+        else grpc.secure_channel(address, credentials, [DIRECT])
     ) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +11,11 @@ import typer
 import uvloop
 
 from warmscaler.cli.console import UserError
-from warmscaler.cli.health import channel_tls, host_and_port
+from warmscaler.cli.health import address_of, channel_tls, host_of
 from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import StoreError
 from warmscaler.models.registry import PolicyError
+from warmscaler.service.address import Address, is_loopback
 from warmscaler.service.front.server import (
     DRAIN_GRACE_S,
     PENDING_CALLS,
@@ -151,7 +151,8 @@ def serve(
     The platform is called when the first start needs it: it may come up after the scaler.
     """
     configure(log_format, log_level)
-    host_and_port(platform, "--platform")
+    target = str(address_of(platform, "--platform"))
+    host, metrics_host = host_of(host, "--host"), host_of(metrics_host, "--metrics-host")
     if ledger is not None and ledger.is_dir():
         raise UserError(f"--ledger {ledger}: is a folder; name a file")
     if ledger_sync and ledger is None:
@@ -161,7 +162,8 @@ def serve(
     if record is None and (record_days, record_gb) != (RECORD_DAYS, RECORD_GB):
         raise UserError("--record-days and --record-gb go with --record FOLDER")
     if until_closed is not None:
-        stop_when_closed(*host_and_port(until_closed, "--until-closed"))
+        neighbour = address_of(until_closed, "--until-closed")
+        stop_when_closed(neighbour.host, neighbour.port)
     if model is not None and policy != LEARNED:
         raise UserError(f"--model is for the learned policy, not for {policy}")
     if store is not None and policy != LEARNED:
@@ -188,7 +190,7 @@ def serve(
         reclaim_s=reclaim_s,
         pending_calls=max_pending_calls,
     )
-    if operations.tls is None and not _is_loopback(host):
+    if operations.tls is None and not is_loopback(host):
         log.warning("in the clear on %s: whoever reaches it can call; see --tls-cert", host)
     try:
         if store is None:
@@ -197,8 +199,8 @@ def serve(
             chosen, follower = follow_store(store, model, price, strict=strict_model)
             operations = replace(operations, follower=follower)
         if otlp is not None:
-            host_and_port(otlp, "--otlp")
-            operations = replace(operations, tracing=Tracing(otlp))
+            collector = str(address_of(otlp, "--otlp"))
+            operations = replace(operations, tracing=Tracing(collector))
         if record is not None:
             recorder = Recorder(
                 record, max_age_s=record_days * DAY_S, max_bytes=round(record_gb * 2**30)
@@ -206,11 +208,10 @@ def serve(
             operations = replace(operations, recorder=recorder)
         if ledger is not None:
             operations = replace(operations, ledger=Ledger(ledger, sync=ledger_sync))
+        address = str(Address(host, port))
         with stderr_in_log():
             uvloop.run(
-                serve_until_signal(
-                    chosen, platform, f"{host}:{port}", grace_s=drain_s, operations=operations
-                )
+                serve_until_signal(chosen, target, address, grace_s=drain_s, operations=operations)
             )
     except ServerEnded as error:
         log.error("%s", error)
@@ -221,13 +222,6 @@ def serve(
 
 def _limits(**asked: int | None) -> Limits:
     return replace(SERVING, **{name: each for name, each in asked.items() if each is not None})
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _server_tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:

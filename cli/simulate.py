@@ -16,7 +16,7 @@ from rich.table import Table
 
 from warmscaler.cli import loop
 from warmscaler.cli.console import UserError, out, print_json, progress, say
-from warmscaler.cli.health import host_and_port
+from warmscaler.cli.health import address_of
 from warmscaler.cli.trace import READ, Json, SetName
 from warmscaler.cli.train import CreateMs
 from warmscaler.data.read import read_trace
@@ -58,7 +58,7 @@ def simulate(
             raise UserError(f"{option} {given:g}: must be a number above 0")
     if not isfinite(start):
         raise UserError(f"--start {start:g}: must be a number of seconds")
-    host_and_port(scaler, "--scaler")
+    target = str(address_of(scaler, "--scaler"))
     trace = read_trace(path, set_name=set_name)
     first_ms = int(trace.arrival_ms[0]) + start * 1000.0
     end_ms = int(trace.arrival_ms[-1]) + 1.0 if duration is None else first_ms + duration * 1000.0
@@ -68,7 +68,7 @@ def simulate(
             f"{path}: no request in the stretch from second {start:g}; see scaler trace info"
         )
     statistics = loop.run(
-        _simulate(stretch, scaler, platform_port, statistics_port, speed, create_ms, wait_s)
+        _simulate(stretch, target, platform_port, statistics_port, speed, create_ms, wait_s)
     )
     if json:
         print_json(statistics)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmscaler.data.trace import Trace
+from warmscaler.service.address import DIRECT
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
 from warmscaler.simulator.figures import MB_PER_GB, scores
@@ -80,7 +81,7 @@ class ScalerUnreachable(Exception):
 
 async def connect(target: str, timeout_s: float = 10.0) -> grpc.aio.Channel:
     """A channel to the scaler at HOST:PORT; ScalerUnreachable if it does not answer in time."""
-    channel = grpc.aio.insecure_channel(target)
+    channel = grpc.aio.insecure_channel(target, [DIRECT])
     try:
         await asyncio.wait_for(channel.channel_ready(), timeout_s)
     except TimeoutError:

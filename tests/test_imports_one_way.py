@@ -20,6 +20,7 @@ ROOMS = (
     "service/scheduler",
     "service/proto",
     "service/observer.py",
+    "service/address.py",
     "service/switch_interval.py",
     "service/persistence",
     "service/live",

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from warmscaler.service.address import DIRECT
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto.scaler_pb2_grpc import PlatformStub
 
@@ -16,6 +17,7 @@ CREATE_TIMEOUT_S = 300.0
 INIT_TIMEOUT_S = 120.0
 DESTROY_TIMEOUT_S = 10.0
 _CHANNEL_OPTIONS = [
+    DIRECT,
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),

@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from warmscaler.service.address import Address
 from warmscaler.service.observability.health import Health
 from warmscaler.service.observability.metrics import Metrics
 
@@ -50,12 +51,16 @@ class Page:
         class Handler(_Handler):
             answer = staticmethod(page.answer)
 
-        server = _Server6 if ":" in host else _Server
+        where = Address(host, port)
         try:
-            self._server = server((host, port), Handler)
-        except (OSError, OverflowError):
+            # A name may stand for addresses of either kind, `localhost` for both.
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            family, *_, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+            self._server = _Server(family, address, Handler)
+        except (OSError, OverflowError, UnicodeError):
             raise PageInUse(
-                f"{host}:{port}: cannot serve metrics there; is the port in use?"
+                f"{where}: cannot serve metrics there; is the port in use, or the address not"
+                " this machine's?"
             ) from None
         self.port: int = self._server.server_address[1]
         Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
@@ -110,7 +115,8 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_port = False
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, family: socket.AddressFamily, *arguments: Any) -> None:
+        self.address_family = family
         self._open: dict[Any, None] = {}
         """Connections, the oldest first."""
         self._lock = Lock()
@@ -136,10 +142,6 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that broke off: nobody's business."""
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 
 from warmscaler.models.policy import Instance
+from warmscaler.service.address import DIRECT
 from warmscaler.service.observability.logs import escaped
 from warmscaler.service.observer import Observer, Served
 from warmscaler.service.proto import scaler_pb2 as pb
@@ -48,7 +49,9 @@ class Tracing(Observer):
         self._provider = sdk.TracerProvider(
             resource=resources.Resource.create({"service.name": "scaler"})
         )
-        exporter = otlp.OTLPSpanExporter(endpoint=target, insecure=True, timeout=5)
+        exporter = otlp.OTLPSpanExporter(
+            endpoint=target, insecure=True, timeout=5, channel_options=(DIRECT,)
+        )
         self._provider.add_span_processor(export.BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("scaler")
         self._starts: dict[str, Any] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.cli.conftest import InHere
 
 
@@ -30,3 +32,22 @@ def test_a_model_goes_with_the_learned_policy(in_here: InHere) -> None:
         code, out, err = in_here("serve", "--port", 0, "--policy", "fixed:300", option, "folder")
         assert (code, out) == (2, "")
         assert err == f"scaler: {option} is for the learned policy, not for fixed:300\n"
+
+
+def test_every_option_refuses_in_one_line_what_it_cannot_mean(
+    in_here: InHere, tmp_path: Path
+) -> None:
+    serve = ("serve", "--port", 0, "--policy", "fixed:300")
+    for words, option in (
+        ((*serve, "--platform", "::1:50051"), "--platform ::1:50051"),
+        ((*serve, "--until-closed", "::1:9000"), "--until-closed ::1:9000"),
+        ((*serve, "--host", "[::1]:9001"), "--host [::1]:9001"),
+        ((*serve, "--metrics-port", 0, "--metrics-host", "a:1"), "--metrics-host a:1"),
+        ((*serve, "--otlp", "::1:4317"), "--otlp ::1:4317"),
+        (("health", "::1:9001"), "ADDRESS ::1:9001"),
+        (("simulate", tmp_path, "--scaler", "::1:9001"), "--scaler ::1:9001"),
+    ):
+        code, out, err = in_here(*words)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"scaler: {option}: ")
+        assert err.count("\n") == 1
