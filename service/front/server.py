@@ -164,6 +164,8 @@ class ScalerServer:
             interceptors=tuple(interceptors),
             options=[
                 ("grpc.so_reuseport", 0),
+                # Callers that ping while their Assign waits are not cut off for it.
+                ("grpc.http2.max_ping_strikes", 0),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.server.max_pending_requests", pending_calls),
                 ("grpc.server.max_pending_requests_hard_limit", pending_calls * 3 // 2),
