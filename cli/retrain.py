@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.retraining.drift import Drift
 from warmscaler.training.retraining.job import job
 from warmscaler.training.retraining.options import DAY_MS, Busy, Options, RetrainError
-from warmscaler.training.retraining.retrain import check_recording, retrain
+from warmscaler.training.retraining.retrain import AHEAD_MS, checked, retrain
 
 EXIT_BUSY = 3
 EXIT_KEPT = 10
@@ -88,8 +89,8 @@ def retrain_command(
             raise UserError(f"--log {log}: there is no such file or folder")
         opened = Store(store)
         with job(opened) as work, progress("reading", 1.0) as show:
-            trace = _read(log, options.window_ms)
-            check_recording(trace, log)
+            now_ms = time.time() * 1000.0
+            trace = checked(_read(log, options.window_ms, now_ms + AHEAD_MS), log, now_ms)
             if create_ms is None:
                 options = replace(options, create_ms=_create_ms(log), create_ms_recorded=True)
             result, drift = retrain(
@@ -129,8 +130,8 @@ def duration_ms(option: str, text: str) -> float:
     return float(found[1]) * _UNITS_MS[found[2]]
 
 
-def _read(log: Path, window_ms: float) -> Trace:
-    return read_recording(log, window_ms) if is_recording(log) else read_trace(log)
+def _read(log: Path, window_ms: float, until_ms: float) -> Trace:
+    return read_recording(log, window_ms, until_ms) if is_recording(log) else read_trace(log)
 
 
 def _create_ms(log: Path) -> float:

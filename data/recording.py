@@ -49,11 +49,14 @@ def is_recording(path: Path) -> bool:
     )
 
 
-def read_recording(folder: Path, window_ms: float | None = None) -> Trace:
+def read_recording(
+    folder: Path, window_ms: float | None = None, until_ms: float | None = None
+) -> Trace:
     """Every request with an execution, the open segment's too; with `window_ms` those that arrive
-    no longer than that before the newest.
+    no longer than that before the newest, with `until_ms` those that do not arrive after it.
 
-    A torn segment or line is left out, and noted. Raises TraceError where nothing is left.
+    A torn segment or line is left out, and noted, as are requests after `until_ms`. Raises
+    TraceError where nothing is left.
     """
     notes: list[str] = []
     journals: dict[str, tuple[pl.DataFrame, str | None]] = {}
@@ -73,11 +76,21 @@ def read_recording(folder: Path, window_ms: float | None = None) -> Trace:
     notes += [note for _, note in journals.values() if note is not None]
     whole, abouts, more = read_whole(files, sealed=True)
     tables += whole
+    if until_ms is not None:  # before the window, which goes by the newest
+        late = sum(int((table["arrival_ms"] > until_ms).sum()) for table in tables)
+        tables = [table.filter(pl.col("arrival_ms") <= until_ms) for table in tables]
+        if late:
+            more.append(too_late(late))
     if window_ms is not None:
         newest_ms = max((_newest(table) for table in tables), default=0)
         since_ms = newest_ms - window_ms
         tables = [table.filter(pl.col("arrival_ms") >= since_ms) for table in tables]
     return to_trace(folder, tables, abouts, [*notes, *more])
+
+
+def too_late(requests: int) -> str:
+    """The note about requests that are left out for their time."""
+    return f"{requests:,} requests in the future are not used: the clock they were recorded by was wrong"
 
 
 def _newest(table: pl.DataFrame) -> int:

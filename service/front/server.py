@@ -316,7 +316,8 @@ async def serve_until_signal(
             log.error("DEGRADED: served by the built-in policy: %s", chosen.problem)
         if recorder is not None:
             recorder.start(
-                lambda problem: _call(loop, lambda: health.set_problem("recording", problem))
+                lambda problem: _call(loop, lambda: health.set_problem("recording", problem)),
+                server.driver.now_ms,
             )
         if follower is not None:
             follower.start(server.driver.scheduler, lambda: _show(follower, metrics, health))

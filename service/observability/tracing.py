@@ -6,6 +6,7 @@ the collector cannot take in time is dropped.
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
 from importlib import import_module
 from typing import Any
@@ -69,47 +70,47 @@ class Tracing(Observer):
 
     def assigned(self, served: Served) -> None:
         meta = served.meta
-        span = self._begin("Assign", meta, served.arrival_ms)
+        span = self._begin("Assign", meta, served.arrival_ms, served.assigned_ms)
         span.set_attribute("scaler.cold", served.cold)
         span.set_attribute("scaler.instance", served.instance.id)
-        span.end(end_time=_ns(served.assigned_ms))
+        span.end(end_time=time.time_ns())
 
     def refused(
         self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str, *, overload: bool
     ) -> None:
-        span = self._begin("Assign", meta, arrival_ms)
+        span = self._begin("Assign", meta, arrival_ms, now_ms)
         span.set_attribute("scaler.refused", escaped(reason))
         span.set_status(self._error)
-        span.end(end_time=_ns(now_ms))
+        span.end(end_time=time.time_ns())
 
     def gone(self, now_ms: float, meta: pb.Meta, arrival_ms: float) -> None:
-        span = self._begin("Assign", meta, arrival_ms)
+        span = self._begin("Assign", meta, arrival_ms, now_ms)
         span.set_attribute("scaler.caller_gone", True)
-        span.end(end_time=_ns(now_ms))
+        span.end(end_time=time.time_ns())
 
     def slot_created(self, now_ms: float, instance: Instance) -> None:
         if len(self._starts) < MAX_OPEN:
-            span = self._begin_start(instance)
-            span.add_event("slot created", timestamp=_ns(now_ms))
+            span = self._begin_start(instance, now_ms)
+            span.add_event("slot created", timestamp=time.time_ns())
             self._starts[instance.id] = span
 
     def instance_ready(self, now_ms: float, instance: Instance) -> None:
         span = self._starts.pop(instance.id, None)
         if span is not None:
-            span.end(end_time=_ns(now_ms))
+            span.end(end_time=time.time_ns())
 
     def start_failed(self, now_ms: float, instance: Instance, reason: str) -> None:
-        span = self._starts.pop(instance.id, None) or self._begin_start(instance)
+        span = self._starts.pop(instance.id, None) or self._begin_start(instance, now_ms)
         span.set_attribute("scaler.reason", escaped(reason))
         span.set_status(self._error)
-        span.end(end_time=_ns(now_ms))
+        span.end(end_time=time.time_ns())
 
     def slot_released(self, now_ms: float, instance: Instance, reason: str) -> None:
         span = self._starts.pop(instance.id, None)
         if span is not None:  # given back before its app ran
-            span.end(end_time=_ns(now_ms))
+            span.end(end_time=time.time_ns())
 
-    def _begin(self, name: str, meta: pb.Meta, at_ms: float) -> Any:
+    def _begin(self, name: str, meta: pb.Meta, at_ms: float, now_ms: float) -> Any:
         parent = _PARENT.get()
         context = self._propagator.extract({"traceparent": parent}) if parent else None
         attributes = {
@@ -117,10 +118,10 @@ class Tracing(Observer):
             "scaler.memory_mb": _int64(meta.memory_in_mb),
         }
         return self._tracer.start_span(
-            name, context, self._trace.SpanKind.SERVER, attributes, start_time=_ns(at_ms)
+            name, context, self._trace.SpanKind.SERVER, attributes, start_time=_ns(at_ms, now_ms)
         )
 
-    def _begin_start(self, instance: Instance) -> Any:
+    def _begin_start(self, instance: Instance, now_ms: float) -> Any:
         attributes = {
             "scaler.app": escaped(instance.pool.key),
             "scaler.instance": instance.id,
@@ -131,7 +132,7 @@ class Tracing(Observer):
             None,
             self._trace.SpanKind.INTERNAL,
             attributes,
-            start_time=_ns(instance.started_ms),
+            start_time=_ns(instance.started_ms, now_ms),
         )
 
 
@@ -145,8 +146,9 @@ class _Listens(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic
         return await continuation(handler_call_details)
 
 
-def _ns(at_ms: float) -> int:
-    return int(at_ms * _NS_PER_MS)
+def _ns(at_ms: float, now_ms: float) -> int:
+    """On the wall's clock, which is set now and then: the driver's is not, and says `now_ms` now."""
+    return time.time_ns() - int((now_ms - at_ms) * _NS_PER_MS)
 
 
 def _int64(number: int) -> int:

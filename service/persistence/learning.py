@@ -40,7 +40,7 @@ class Learning:
     def recall(self) -> None:
         """What an earlier run learned of an app is there when the app is met. Raises LedgerError."""
         most = min(self._scheduler.limits.apps, MOST_APPS)
-        self._scheduler.learned = self._ledger.learned(self._now_ms() - KEEP_MS, most)
+        self._scheduler.learned = self._ledger.learned(KEEP_MS, most)
 
     async def keep(self) -> None:
         """Writes it down, over and over."""

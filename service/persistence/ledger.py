@@ -30,6 +30,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from zlib import crc32
 
+from warmscaler.service.persistence.retention import PAUSE_SHARE, ages
+
 CAPACITY = 1 << 18
 """Rows at once, four bytes each."""
 FORMAT = 1
@@ -217,16 +219,19 @@ class Ledger:
         """The app is forgotten."""
         self._hand_over("DELETE FROM learned_apps WHERE app = ?", (key,))
 
-    def learned(self, limit_ms: float, most: int) -> dict[str, bytes]:
-        """What was kept, the latest `most` apps saved since `limit_ms`; the others' is dropped.
-
-        To be read before the first write. Raises LedgerError.
+    def learned(self, keep_ms: float, most: int) -> dict[str, bytes]:
+        """What was kept, the latest `most` apps saved within `keep_ms` of the newest (see
+        `retention`); the others' is dropped. To be read before the first write. Raises LedgerError.
         """
         try:
+            rows = self._database.execute("SELECT saved_ms FROM learned_apps ORDER BY saved_ms")
+            saved_ms = [int(at_ms) for (at_ms,) in rows]
+            aged = zip(saved_ms, ages(saved_ms, PAUSE_SHARE * keep_ms), strict=True)
+            limit_ms = next((at_ms for at_ms, age_ms in aged if age_ms <= keep_ms), 0)
             self._database.execute(
                 "DELETE FROM learned_apps WHERE app NOT IN"
                 " (SELECT app FROM learned_apps WHERE saved_ms >= ? ORDER BY saved_ms DESC LIMIT ?)",
-                (int(limit_ms), most),
+                (limit_ms, most),
             )
             return dict(self._database.execute("SELECT app, learned FROM learned_apps"))
         except sqlite3.Error as error:

@@ -40,6 +40,7 @@ from warmscaler.data.recording import (
 from warmscaler.data.trace import LIMITS
 from warmscaler.models.policy import Instance
 from warmscaler.service.observer import Observer, Served
+from warmscaler.service.persistence.retention import PAUSE_SHARE, ages
 from warmscaler.service.proto import scaler_pb2 as pb
 
 log = logging.getLogger("scaler.recording")
@@ -79,9 +80,9 @@ class Recorder(Observer):
         max_age_s: float = 30.0 * DAY_S,
         max_bytes: int = 10 << 30,
     ) -> None:
-        """Segments are closed at `segment_s` or `segment_rows`, taken away at `max_age_s`, the
-        oldest first where all are more than `max_bytes`. Raises RecordingError where `folder` can
-        be no such folder; a disk that is full is no reason not to start.
+        """Segments are closed at `segment_s` or `segment_rows`, taken away at `max_age_s` before
+        the newest, the oldest first where all are more than `max_bytes`, the newest never. Raises
+        RecordingError where `folder` can be no such folder; a full disk is no reason not to start.
         """
         self.folder = folder
         self.problem: str | None = None
@@ -95,6 +96,7 @@ class Recorder(Observer):
         self._max_age_s = max_age_s
         self._max_bytes = max_bytes
         self._on_problem: Callable[[str | None], None] = lambda _: None
+        self._now_ms: Callable[[], float] | None = None
         self._queue: deque[_Record] = deque()
         self._create_ms: dict[str, float] = {}
         """By instance that is being initialised: what CreateSlot took."""
@@ -112,10 +114,17 @@ class Recorder(Observer):
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise RecordingError(f"--record {folder}: no permission to write there")
 
-    def start(self, on_problem: Callable[[str | None], None] = lambda _: None) -> None:
+    def start(
+        self,
+        on_problem: Callable[[str | None], None] = lambda _: None,
+        now_ms: Callable[[], float] | None = None,
+    ) -> None:
         """Closes what another process left open, and records from now on. `on_problem` hears of
-        the alarm, on the writing thread, when it is raised and when it is over."""
+        the alarm, on the writing thread, when it is raised and when it is over. `now_ms` is the
+        clock of what is told: what is written goes by the wall's, which may be set meanwhile; with
+        None it is the same."""
         self._on_problem = on_problem
+        self._now_ms = now_ms
         self._thread.start()
 
     def close(self) -> None:
@@ -234,11 +243,12 @@ class Recorder(Observer):
         """The next records as columns. By column, not by record: it is twice as fast."""
         records = [self._queue.popleft() for _ in range(count)]
         arrived, metas, ran, waits, colds, outcomes, codes, reported = zip(*records, strict=True)
+        ahead_ms = 0.0 if self._now_ms is None else time.time() * 1000.0 - self._now_ms()
         apps = [meta.key for meta in metas]
         starts = [self._starts.get(app, _UNKNOWN) for app in apps]
         longest_ms, largest_mb = LIMITS["duration_ms"][1], LIMITS["memory_mb"][1]
         columns: dict[str, list[Any]] = {
-            "arrival_ms": [int(at_ms) for at_ms in arrived],
+            "arrival_ms": [int(at_ms + ahead_ms) for at_ms in arrived],
             "app": apps,
             "runtime": [meta.runtime for meta in metas],
             "memory_mb": [min(meta.memory_in_mb, largest_mb) for meta in metas],
@@ -281,7 +291,6 @@ class Recorder(Observer):
 
     def _retain(self) -> None:
         """Takes the oldest segments away, by age and by size."""
-        oldest_s = time.time() - self._max_age_s
         files = []
         for file in sorted(self.folder.glob(f"*{SEGMENT}")):
             if NAME.fullmatch(file.stem):
@@ -289,10 +298,21 @@ class Recorder(Observer):
                 with suppress(FileNotFoundError):
                     files.append((file, begun_s(file.stem), file.stat().st_size))
         total = sum(size for _, _, size in files)
-        for file, segment_s, size in files:
-            if segment_s < oldest_s or total > self._max_bytes:
+        pause_s = max(PAUSE_SHARE * self._max_age_s, 2.0 * self._segment_s)
+        by_age = ages([segment_s for _, segment_s, _ in files], pause_s)
+        gone = []
+        for (file, _, size), age_s in list(zip(files, by_age, strict=True))[:-1]:
+            if age_s > self._max_age_s or total > self._max_bytes:
                 file.unlink(missing_ok=True)
                 total -= size
+                gone.append(file.stem)
+        if gone:
+            log.info(
+                "took %d of %d segments away, begun from %s to %s: they are over %g days older than"
+                " the newest, or all were over %.3g GB",
+                *(len(gone), len(files), *(name.partition("-")[0] for name in (gone[0], gone[-1]))),
+                *(self._max_age_s / DAY_S, self._max_bytes / 2**30),
+            )
 
 
 def _status(outcome: str, code: int) -> int:

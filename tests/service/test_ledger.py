@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -195,7 +196,7 @@ def test_event_loop_and_thread_write_in_the_order_told(
     written(tmp_path / "ledger", write, sync=sync)
     ledger = Ledger(tmp_path / "ledger")
     assert {row.request_id: row.slot_id for row in ledger.earlier} == expected
-    assert ledger.learned(0.0, 99) == learned
+    assert ledger.learned(inf, 99) == learned
     ledger.close()
 
 
@@ -442,11 +443,27 @@ def test_a_restart_keeps_what_was_learned(tmp_path: Path) -> None:
             ledger.forget_learned("other")
             abandon(driver, ledger)
         ledger = Ledger(path)
-        assert set(ledger.learned(0.0, 1)) == {"damaged"}  # the latest
-        assert ledger.learned(now_ms + 2.0, 9) == {}
+        assert set(ledger.learned(inf, 1)) == {"damaged"}  # the latest
         ledger.close()
 
     asyncio.run(run())
+
+
+def test_what_was_learned_goes_by_the_newest_whatever_the_clock(tmp_path: Path) -> None:
+    """An app an hour, and one saved by a start with the clock forty days ahead."""
+    hours = [*range(36), 36 + 40 * 24]
+
+    async def write(ledger: Ledger) -> None:
+        for hour in hours:
+            ledger.save_learned(hour * 3.6e6, str(hour), b"learned")
+        await ledger.flush()
+
+    written(tmp_path / "ledger", write)
+    ledger = Ledger(tmp_path / "ledger")
+    kept = set(ledger.learned(24 * 3.6e6, 99))
+    assert kept == set(map(str, hours[14:]))  # the forty days count as a tenth of one
+    assert set(ledger.learned(24 * 3.6e6, 1)) == {str(hours[-1])}
+    ledger.close()
 
 
 def test_every_mark_is_the_one_looked_for(tmp_path: Path) -> None:

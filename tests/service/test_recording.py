@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -18,7 +19,7 @@ from warmscaler.data.recording import JOURNAL, observed_create_ms, read_journal
 from warmscaler.data.trace import TraceError
 from warmscaler.models.policy import Instance, Pool
 from warmscaler.service.observer import Served
-from warmscaler.service.persistence.recording import Recorder, RecordingError
+from warmscaler.service.persistence.recording import DAY_S, Recorder, RecordingError
 from warmscaler.service.proto import scaler_pb2 as pb
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +150,60 @@ def test_old_segments_go_by_age_and_by_size(tmp_path: Path) -> None:
     mine = [file for file in tmp_path.glob("*.parquet") if file != strange]
     assert mine
     assert sum(file.stat().st_size for file in mine) <= 20_000
+
+
+def segment(folder: Path, day: float) -> Path:
+    """A segment begun so many days after the first of January, 2026."""
+    begun = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day)
+    file = folder / f"{begun:%Y%m%dT%H%M%S}.000-{round(day * 100):08x}.parquet"
+    file.write_bytes(b"x" * 10)
+    return file
+
+
+def days_left(folder: Path) -> set[float]:
+    return {int(file.stem[-8:], 16) / 100 for file in folder.glob("*.parquet")}
+
+
+def test_a_clock_that_is_ahead_for_a_start_takes_nothing_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten days recorded; whatever the clock says now, they are the newest ten days there are."""
+    days = {n / 2 for n in range(20)}
+    for day in days:
+        segment(tmp_path, day)
+    Recorder(tmp_path, max_age_s=30.0 * DAY_S)._retain()  # today is months after them
+    assert days_left(tmp_path) == days
+    segment(tmp_path, 50.0)  # by a start forty days ahead
+    Recorder(tmp_path, max_age_s=30.0 * DAY_S)._retain()
+    assert days_left(tmp_path) == days | {50.0}
+    assert not caplog.records
+    with caplog.at_level("INFO"):
+        Recorder(tmp_path, max_age_s=5.0 * DAY_S)._retain()
+    left = days_left(tmp_path)
+    assert left == {day for day in days if day >= 5.0} | {50.0}  # the forty count as half a day
+    [said] = caplog.messages
+    assert said.startswith(
+        "took 10 of 21 segments away, begun from 20260101T000000.000 to 20260105"
+    )
+
+
+def test_the_newest_segment_is_never_taken_away(tmp_path: Path) -> None:
+    for day in (0.0, 1.0):
+        segment(tmp_path, day)
+    Recorder(tmp_path, max_bytes=0, max_age_s=0.0)._retain()
+    assert days_left(tmp_path) == {1.0}
+
+
+def test_what_is_recorded_goes_by_the_clock_as_it_is_set_by_then(tmp_path: Path) -> None:
+    """The driver's clock was a day behind when it began, and never goes any other way."""
+    behind_ms = time.time() * 1000.0 - START_MS
+    recorder = Recorder(tmp_path)
+    recorder.start(now_ms=lambda: time.time() * 1000.0 - behind_ms)
+    tell(recorder, 2)
+    recorder.close()
+    [first, second] = read_trace(tmp_path).arrival_ms.tolist()
+    assert second - first == 1_000
+    assert abs(first - (START_MS + behind_ms)) < 10_000.0
 
 
 def test_a_segment_that_another_scaler_takes_away_is_no_alarm(

@@ -21,8 +21,9 @@ from warmscaler.training.retraining import retrain as retraining
 from warmscaler.training.retraining.drift import drift, stability
 from warmscaler.training.retraining.job import job, settled
 from warmscaler.training.retraining.options import Busy, Options, RetrainError
-from warmscaler.training.retraining.retrain import check_recording, retrain
+from warmscaler.training.retraining.retrain import checked, retrain
 
+NOW_MS = 1e13
 OPTIONS = Options(create_ms=300.0, price=0.04)
 
 
@@ -170,16 +171,28 @@ def test_damaged_recordings_are_refused(
 ) -> None:
     record(log, tmp_path)
     assert len(read_recording(tmp_path)) == len(log)
-    check_recording(read_recording(tmp_path), tmp_path)
+    checked(read_recording(tmp_path), tmp_path, NOW_MS)
     spoil(tmp_path)
     with pytest.raises(Exception, match=r"damaged|no readable"):
-        check_recording(read_recording(tmp_path), tmp_path)
+        checked(read_recording(tmp_path), tmp_path, NOW_MS)
 
 
-def test_a_clock_that_was_wrong_is_refused(log: Trace, tmp_path: Path) -> None:
-    late = Trace(log.name, log.apps, log.arrival_ms * 10, log.app, log.duration_ms, log.status_code)
-    with pytest.raises(RetrainError, match="future"):
-        check_recording(late, tmp_path)
+def test_requests_in_the_future_are_left_out(log: Trace, tmp_path: Path) -> None:
+    """Four of thousands, from a start with the clock forty days ahead."""
+    now_ms = float(log.arrival_ms[-1])
+    arrival_ms = log.arrival_ms.copy()
+    arrival_ms[-4:] += 40 * 86_400_000
+    ahead = replace(log, arrival_ms=arrival_ms)
+    record(ahead, tmp_path)
+    hour_ms = 3.6e6
+    for read in (ahead, read_recording(tmp_path), read_recording(tmp_path, hour_ms, now_ms)):
+        good = checked(read, tmp_path, now_ms)
+        window = log.between(now_ms - hour_ms, np.inf)
+        assert len(good.between(now_ms - hour_ms, np.inf)) == len(window) - 4
+        assert [note for note in good.notes if note.startswith("4 requests in the future")]
+    assert run(good, Store(str(tmp_path / "store")), replace(OPTIONS, window_ms=hour_ms))["notes"]
+    with pytest.raises(RetrainError, match="is the clock here right"):
+        checked(log, tmp_path, float(log.arrival_ms[0]) - 1e9)
 
 
 def test_too_little_is_refused(log: Trace, tmp_path: Path) -> None:

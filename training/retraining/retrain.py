@@ -17,11 +17,13 @@ where it was, on the same requests. A lock keeps two jobs on one store apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from warmscaler.data.recording import JOURNAL, SEGMENT
+from warmscaler.data.recording import JOURNAL, SEGMENT, too_late
 from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import Store, StoreError
@@ -31,18 +33,21 @@ from warmscaler.training.provenance import code_sha256, trained_on
 from warmscaler.training.retraining.drift import Drift, drift
 from warmscaler.training.retraining.job import Steps, forget_job, settled
 from warmscaler.training.retraining.judging import Parts, judge, replayed, split, verdict
-from warmscaler.training.retraining.options import DAY_MS, Options, RetrainError
+from warmscaler.training.retraining.options import Options, RetrainError
 
 MAX_TORN_SHARE = 0.1
 """Where more of the recording's files are unreadable, something is wrong with it."""
+AHEAD_MS = 300_000.0
+"""The clocks of the machines that record and retrain differ by no more, where they are set."""
 SHOWN_APPS = 20
 """The most changed apps that go into the manifest and the JSON line."""
 Report = Callable[[str, float], None]
 """Told what is done now, and which fraction of all is."""
 
 
-def check_recording(log: Trace, path: Path) -> None:
-    """Raises RetrainError where a recording is not what a service writes."""
+def checked(log: Trace, path: Path, now_ms: float) -> Trace:
+    """What was recorded until now, at `path`: what a clock set wrong put into the future is left out
+    and noted. Raises RetrainError where a recording is not what a service writes."""
     torn = [note for note in log.notes if note.startswith("left out:")]
     files = (
         sum(file.suffix in (SEGMENT, JOURNAL) for file in path.iterdir()) if path.is_dir() else 1
@@ -51,10 +56,11 @@ def check_recording(log: Trace, path: Path) -> None:
         raise RetrainError(
             f"{path}: {len(torn)} of {files} segments are damaged, remove or mend them; {torn[0]}"
         )
-    soon_ms = datetime.now(UTC).timestamp() * 1000.0 + DAY_MS
-    late = int((log.arrival_ms > soon_ms).sum())
-    if late:
-        raise RetrainError(f"{path}: {late} requests arrive in the future: its clock was wrong")
+    past = log.between(-inf, now_ms + AHEAD_MS)
+    late = len(log) - len(past)
+    if late == len(log):
+        raise RetrainError(f"{path}: every request arrives in the future: is the clock here right?")
+    return replace(past, notes=(*past.notes, too_late(late))) if late else past
 
 
 def retrain(
