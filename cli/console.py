@@ -1,11 +1,11 @@
-"""What every subcommand shares: one line for an error, a progress bar where a person looks."""
+"""What every subcommand says things with: one line, JSON, a progress bar where a person looks."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 from rich.console import Console
@@ -15,18 +15,6 @@ from warmscaler.service.observability.logs import escaped
 
 out = Console()
 err = Console(stderr=True)
-
-
-class UserError(Exception):
-    """Something the user can mend. Its text is one line: what is wrong, where, what to do."""
-
-
-def fail(message: str) -> NoReturn:
-    """Prints the one line and ends with exit code 2."""
-    line = " ".join(message.split())
-    # What stands in a file or an option may hold what a terminal takes for a command.
-    print(f"scaler: {escaped(line, len(line))}", file=sys.stderr)
-    sys.exit(2)
 
 
 def say(line: str, console: Console = err) -> None:

@@ -17,7 +17,8 @@ import typer
 from rich.markup import escape
 
 from warmscaler.cli import loop
-from warmscaler.cli.console import UserError, out, progress, say
+from warmscaler.cli.console import out, progress, say
+from warmscaler.cli.errors import UserError
 from warmscaler.cli.evaluate import Fold, check_drawing, draw, print_table, run
 from warmscaler.cli.trace import SetName
 from warmscaler.data.generate import generate

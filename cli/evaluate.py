@@ -16,7 +16,8 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from warmscaler.cli import frontier as frontiers
-from warmscaler.cli.console import UserError, out, print_json, progress, say
+from warmscaler.cli.console import out, print_json, progress, say
+from warmscaler.cli.errors import UserError
 from warmscaler.cli.trace import SetName, Source
 from warmscaler.cli.train import Cluster, CreateMs
 from warmscaler.data.files import whole

@@ -1,40 +1,66 @@
-"""`scaler health`: is a scaler serving there? For the image's health check, and for people."""
+"""`scaler health`: is a scaler serving there? For the image's health check, and for people.
+
+The check runs every few seconds beside every scaler: it has a parser of the standard library's, as
+to start typer with its options would take as much CPU as all the rest.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import NoReturn
 
 import grpc
-import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from warmscaler.cli.console import UserError, out
+from warmscaler.cli.errors import UserError
 from warmscaler.service.address import DIRECT, Address, AddressError, parse_host
 from warmscaler.service.front.tls import PlatformTls, TlsError
 
 
-def health(
-    address: Annotated[str, typer.Argument(help="The scaler's HOST:PORT.")] = "127.0.0.1:9001",
-    timeout_s: Annotated[
-        float, typer.Option("--timeout", min=0.1, max=60, help="Seconds to wait for an answer.")
-    ] = 2.0,
-    ca: Annotated[
-        Path | None, typer.Option(help="Ask over TLS; the scaler must be signed by this one.")
-    ] = None,
-    cert: Annotated[Path | None, typer.Option(help="The certificate to show.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
-) -> None:
-    """Asks the gRPC health service. Exit code 0 where it serves; 1 where it drains or is not."""
-    where = address_of(address, "ADDRESS")
-    tls = channel_tls(ca, cert, key, "--ca", "--cert", "--key")
+def main(words: list[str]) -> NoReturn:
+    """Exit code 0 where it serves, 1 where it does not. Raises UserError."""
+    asked = _parser().parse_args(words)
+    where = address_of(asked.address, "ADDRESS")
+    if not 0.1 <= asked.timeout_s <= 60.0:
+        raise UserError(f"--timeout {asked.timeout_s:g}: it must be from 0.1 to 60 seconds")
+    tls = channel_tls(asked.ca, asked.cert, asked.key, "--ca", "--cert", "--key")
     try:
-        status = _status(str(where), timeout_s, None if tls is None else tls.credentials())
+        status = _status(str(where), asked.timeout_s, None if tls is None else tls.credentials())
     except TlsError as error:
         raise UserError(str(error)) from None
-    out.print(f"{where}: {status}", highlight=False, soft_wrap=True)
+    print(f"{where}: {status}")
     sys.exit(0 if status == "SERVING" else 1)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see scaler health --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "scaler health",
+        description="Asks the gRPC health service. Exit code 0 where it serves; 1 where it drains or"
+        " is not.",
+        epilog="Example: scaler health 127.0.0.1:9001",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("address", nargs="?", default="127.0.0.1:9001", help="The scaler's HOST:PORT (%(default)s)")
+    add(
+        "--timeout",
+        dest="timeout_s",
+        metavar="SECONDS",
+        type=float,
+        default=2.0,
+        help="Seconds to wait for an answer (%(default)s)",
+    )
+    add("--ca", type=Path, help="Ask over TLS; the scaler must be signed by this one")
+    add("--cert", type=Path, help="The certificate to show")
+    add("--key", type=Path, help="Its key")
+    return parser
 
 
 def address_of(text: str, option: str) -> Address:

@@ -9,12 +9,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from warmscaler.cli.console import UserError, out, print_json, say
+from warmscaler.cli.console import out, print_json, say
+from warmscaler.cli.errors import UserError
 from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import VERSION_NAME, Pointer, Store, StoreError, Version
 
 app = typer.Typer(
-    help="The model store: list, show, promote, roll back, add.", no_args_is_help=True
+    help="The model store: list, show, promote, roll back, add.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 StoreOption = Annotated[
     str,

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from warmscaler.cli.console import UserError, err, print_json, progress
+from warmscaler.cli.console import err, print_json, progress
+from warmscaler.cli.errors import UserError
 from warmscaler.cli.models import StoreOption
 from warmscaler.data.files import whole
 from warmscaler.data.read import read_trace

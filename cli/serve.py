@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from warmscaler.cli.console import UserError
+from warmscaler.cli.errors import UserError
 from warmscaler.cli.health import address_of, channel_tls, host_of
 from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import StoreError

@@ -15,7 +15,8 @@ import typer
 from rich.table import Table
 
 from warmscaler.cli import loop
-from warmscaler.cli.console import UserError, out, print_json, progress, say
+from warmscaler.cli.console import out, print_json, progress, say
+from warmscaler.cli.errors import UserError
 from warmscaler.cli.health import address_of
 from warmscaler.cli.trace import READ, Json, SetName
 from warmscaler.cli.train import CreateMs

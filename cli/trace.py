@@ -15,7 +15,9 @@ from warmscaler.data.generate import KINDS, generate
 from warmscaler.data.read import read_trace, write_trace
 from warmscaler.data.trace import Trace
 
-app = typer.Typer(help="Look at a trace, convert it, make one.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at a trace, convert it, make one.", no_args_is_help=True, add_completion=False
+)
 
 READ = (
     "A folder or .tar.gz in the contest's format, Azure Functions 2019 (a folder) or 2021 (CSV),"

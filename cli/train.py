@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from warmscaler.cli.console import UserError, progress, say
+from warmscaler.cli.console import progress, say
+from warmscaler.cli.errors import UserError
 from warmscaler.cli.trace import SetName, Source
 from warmscaler.data.read import read_trace
 from warmscaler.models.artifact.folder import ArtifactError, check_target, write_artifact

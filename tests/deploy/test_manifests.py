@@ -12,11 +12,11 @@ from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
-import typer
 import yaml
 
 from tests.deploy.kustomize import Resource, build, pod_specs
-from warmscaler.cli.main import app
+from warmscaler.cli.commands import SUBCOMMANDS
+from warmscaler.cli.lazy import load
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -126,11 +126,11 @@ def test_selectors_meet_pods_and_claims_exist(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", BUILT)
 def test_arguments_are_the_commands_own(folder: str) -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for _, _, container in _containers(folder):
         name, *options = container["args"]
-        assert name in commands, f"there is no scaler {name}"
-        known = {option for parameter in commands[name].params for option in parameter.opts}
+        assert name in SUBCOMMANDS, f"there is no scaler {name}"
+        parameters = load(name, SUBCOMMANDS[name]).params
+        known = {option for parameter in parameters for option in parameter.opts}
         assert {each.partition("=")[0] for each in options} <= known, f"scaler {name}"
 
 
@@ -180,7 +180,10 @@ def test_the_command_needs_nothing_that_the_image_lacks() -> None:
         if not there & {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners}
     ]
     assert "matplotlib" in lacking
-    script = f"import sys; sys.modules.update(dict.fromkeys({lacking})); import warmscaler.cli.main"
+    modules = [each.module for each in SUBCOMMANDS.values()]
+    script = f"import sys; sys.modules.update(dict.fromkeys({lacking}))\n" + "".join(
+        f"import {module}\n" for module in ("warmscaler.cli.main", *modules) if module
+    )
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 

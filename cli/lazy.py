@@ -1,0 +1,53 @@
+"""A command whose subcommands are imported when they are run: to start is quick, and to list them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+
+@dataclass(frozen=True, slots=True)
+class Subcommand:
+    """What is known of it without importing it, and where it is."""
+
+    summary: str
+    """As the list of commands shows it: how its own help begins."""
+    module: str = ""
+    attribute: str = "app"
+    """A function, or a `typer.Typer` with subcommands of its own."""
+    example: str = ""
+
+
+class LazyGroup(TyperGroup):
+    """Lists `subcommands` from their summaries; imports the one that is asked for."""
+
+    subcommands: ClassVar[dict[str, Subcommand]] = {}
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, known in self.subcommands.items():
+            self.add_command(TyperCommand(name, help=known.summary))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """The subcommand of `args` itself; what is listed stands for it only by name."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and (known := self.subcommands[name]).module:
+            command = load(name, known)
+        return name, command, rest
+
+
+def load(name: str, known: Subcommand) -> Any:
+    """The subcommand itself."""
+    found = getattr(import_module(known.module), known.attribute)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False)
+        alone.command(name, epilog=f"Example: scaler {known.example}")(found)
+        found = alone
+    command = get_command(found)
+    command.name = name
+    return command
