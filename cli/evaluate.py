@@ -18,7 +18,16 @@ from rich.table import Table
 from warmscaler.cli import frontier as frontiers
 from warmscaler.cli.console import out, print_json, progress, say
 from warmscaler.cli.errors import UserError
-from warmscaler.cli.trace import SetName, Source
+from warmscaler.cli.trace import (
+    AppsFile,
+    InitMs,
+    Map,
+    MemoryMb,
+    SetName,
+    Source,
+    layout,
+    refuse_layout_on_a_cluster,
+)
 from warmscaler.cli.train import Cluster, CreateMs
 from warmscaler.data.files import whole
 from warmscaler.data.read import read_trace
@@ -109,11 +118,17 @@ def evaluate(
         Path | None, typer.Option(help="*.svg to write: waiting against wasted memory.")
     ] = None,
     set_name: SetName = None,
+    roles: Map = None,
+    memory_mb: MemoryMb = None,
+    init_ms: InitMs = None,
+    apps: AppsFile = None,
 ) -> None:
     """Replays policies on a trace, and shows what each costs from the split on.
 
     Scores are out of 100; waste is in GB·s (1 GB is 1024 MB), waiting in seconds.
     """
+    if cluster is not None:
+        refuse_layout_on_a_cluster(trace, roles, memory_mb, init_ms, apps)
     if not 0.0 < split < 1.0:
         raise UserError(f"--split {split:g}: it must lie between 0 and 1")
     if price is not None and not (isfinite(price) and price > 0.0):
@@ -133,8 +148,9 @@ def evaluate(
     try:
         settings = chosen(policy or DEFAULT_POLICIES, price=price)
         trained = None if model is None else read_artifact(model)
+        said = layout(roles, memory_mb, init_ms, apps)
         with connected(cluster, trace, set_name):
-            loaded = read_trace(trace, set_name=set_name)
+            loaded = read_trace(trace, set_name=set_name, layout=said)
             for note in loaded.notes:
                 say(f"note: {note}")
             if sweep:

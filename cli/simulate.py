@@ -18,7 +18,7 @@ from warmscaler.cli import loop
 from warmscaler.cli.console import out, print_json, progress, say
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.health import address_of
-from warmscaler.cli.trace import READ, Json, SetName
+from warmscaler.cli.trace import READ, AppsFile, InitMs, Json, Map, MemoryMb, SetName, layout
 from warmscaler.cli.train import CreateMs
 from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
@@ -47,6 +47,10 @@ def simulate(
         float, typer.Option("--wait", min=0.1, help="Seconds the scaler may take to come up.")
     ] = 10.0,
     set_name: SetName = None,
+    roles: Map = None,
+    memory_mb: MemoryMb = None,
+    init_ms: InitMs = None,
+    apps: AppsFile = None,
     json: Json = False,
 ) -> None:
     """Plays a trace in real time against any scaler at the contest's interface.
@@ -60,7 +64,8 @@ def simulate(
     if not isfinite(start):
         raise UserError(f"--start {start:g}: must be a number of seconds")
     target = str(address_of(scaler, "--scaler"))
-    trace = read_trace(path, set_name=set_name)
+    said = layout(roles, memory_mb, init_ms, apps)
+    trace = read_trace(path, set_name=set_name, layout=said)
     first_ms = int(trace.arrival_ms[0]) + start * 1000.0
     end_ms = int(trace.arrival_ms[-1]) + 1.0 if duration is None else first_ms + duration * 1000.0
     stretch = trace.between(first_ms, end_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from warmscaler.cli.console import out, print_json, say
+from warmscaler.cli.errors import UserError
 from warmscaler.data.generate import KINDS, generate
-from warmscaler.data.read import read_trace, write_trace
+from warmscaler.data.read import (
+    STDIN,
+    formats_text,
+    read_app_facts,
+    read_trace,
+    write_trace,
+)
+from warmscaler.data.tables.build import Layout, layout_of
 from warmscaler.data.trace import Trace
 
 app = typer.Typer(
@@ -20,8 +29,8 @@ app = typer.Typer(
 )
 
 READ = (
-    "A folder or .tar.gz in the contest's format, Azure Functions 2019 (a folder) or 2021 (CSV),"
-    " our own *.parquet, or what `scaler serve --record` wrote."
+    "CSV, JSON lines or Parquet of any columns, OpenWhisk, AWS Lambda, Envoy and Knative logs, the"
+    " contest's and Azure's formats, a recording, or - for stdin: see `scaler trace formats`."
 )
 Source = Annotated[Path, typer.Argument(metavar="TRACE", help=READ)]
 SetName = Annotated[
@@ -31,19 +40,64 @@ Target = "*.parquet for our own format; a name without ending for a folder in th
 Seed = Annotated[
     int, typer.Option(help="For what is drawn: the same seed, the same draw. Any number.")
 ]
+Map = Annotated[
+    str | None,
+    typer.Option(
+        "--map", help="Which column is what: app=fn,arrival=ts,duration=took:ms; else guessed."
+    ),
+]
+MemoryMb = Annotated[
+    int | None, typer.Option("--memory-mb", help="For apps whose memory the trace does not say.")
+]
+InitMs = Annotated[
+    int | None,
+    typer.Option("--init-ms", help="For apps whose start-up time the trace does not say."),
+]
+AppsFile = Annotated[
+    Path | None,
+    typer.Option("--apps", help="A small file of apps: app,memory_mb,init_ms; above the trace."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
-@app.command("info", epilog="Example: scaler trace info trace.tar.gz --json")
-def info(path: Source, set_name: SetName = None, json: Json = False) -> None:
-    """What a trace holds: apps, requests, span, rates, durations, and what was drawn."""
-    summary = summarise(read_trace(path, set_name=set_name))
+def layout(
+    roles: str | None, memory_mb: int | None, init_ms: int | None, apps: Path | None
+) -> Layout:
+    """What the options say of a table. Raises TraceError."""
+    facts = None if apps is None else read_app_facts(apps)
+    return layout_of(roles, memory_mb=memory_mb, init_ms=init_ms, apps=facts)
+
+
+def refuse_layout_on_a_cluster(path: Path, *said: object) -> None:
+    """Workers read the file themselves and are told nothing of it. Raises UserError."""
+    if str(path) == STDIN or any(each is not None for each in said):
+        raise UserError(
+            "--cluster: workers read the trace themselves, without --map and its like; convert it"
+            " first: scaler trace convert TRACE trace.parquet --map …"
+        )
+
+
+@app.command("info", epilog="Example: scaler trace info calls.csv --map app=fn,arrival=ts --json")
+def info(
+    path: Source,
+    set_name: SetName = None,
+    roles: Map = None,
+    memory_mb: MemoryMb = None,
+    init_ms: InitMs = None,
+    apps: AppsFile = None,
+    json: Json = False,
+) -> None:
+    """What a trace holds: apps, requests, span, rates, durations, and what was taken for what."""
+    said = layout(roles, memory_mb, init_ms, apps)
+    summary = summarise(read_trace(path, set_name=set_name, layout=said))
     if json:
         print_json(summary)
         return
     table = Table(title=escape(summary["name"]), show_header=False)
     for name, value in summary.items():
-        if name not in ("name", "notes"):
+        if name == "first_arrival_ms":
+            table.add_row("first_arrival", date_of(value))
+        elif name not in ("name", "notes"):
             table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else f"{value:,}")
     out.print(table)
     for note in summary["notes"]:
@@ -56,13 +110,24 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="TARGET", help=Target)],
     set_name: SetName = None,
     seed: Seed = 0,
+    roles: Map = None,
+    memory_mb: MemoryMb = None,
+    init_ms: InitMs = None,
+    apps: AppsFile = None,
 ) -> None:
     """Reads any known format; writes `*.parquet` in our own, anything else as a contest folder."""
-    trace = read_trace(source, set_name=set_name, seed=seed)
+    said = layout(roles, memory_mb, init_ms, apps)
+    trace = read_trace(source, set_name=set_name, seed=seed, layout=said)
     write_trace(trace, target)
     for note in trace.notes:
         say(f"note: {note}")
     say(f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
+
+
+@app.command("formats")
+def formats() -> None:
+    """Every format that is read, which names are known, and what is assumed of what is not said."""
+    print(formats_text(), end="")
 
 
 @app.command(
@@ -86,6 +151,11 @@ def generate_command(
     trace = generate(kind, apps=apps, days=days, requests=requests, seed=seed)
     write_trace(trace, target)
     say(f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
+
+
+def date_of(ms: float) -> str:
+    """Milliseconds since 1970 as a person reads them."""
+    return datetime.fromtimestamp(ms / 1000.0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def summarise(trace: Trace) -> dict[str, Any]:

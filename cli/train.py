@@ -12,7 +12,16 @@ import typer
 
 from warmscaler.cli.console import progress, say
 from warmscaler.cli.errors import UserError
-from warmscaler.cli.trace import SetName, Source
+from warmscaler.cli.trace import (
+    AppsFile,
+    InitMs,
+    Map,
+    MemoryMb,
+    SetName,
+    Source,
+    layout,
+    refuse_layout_on_a_cluster,
+)
 from warmscaler.data.read import read_trace
 from warmscaler.models.artifact.folder import ArtifactError, check_target, write_artifact
 from warmscaler.simulator.replay import CREATE_MS
@@ -46,14 +55,21 @@ def train(
     ] = os.cpu_count() or 1,
     cluster: Cluster = None,
     set_name: SetName = None,
+    roles: Map = None,
+    memory_mb: MemoryMb = None,
+    init_ms: InitMs = None,
+    apps: AppsFile = None,
 ) -> None:
     """Fits the learned policy's model and writes it with a manifest of what it came from."""
+    if cluster is not None:
+        refuse_layout_on_a_cluster(trace, roles, memory_mb, init_ms, apps)
     if not 0.0 < until <= 1.0:
         raise UserError(f"--until {until:g}: it must lie above 0 and not above 1")
     try:
         check_target(out)
+        said = layout(roles, memory_mb, init_ms, apps)
         with connected(cluster, trace, set_name):
-            loaded = read_trace(trace, set_name=set_name)
+            loaded = read_trace(trace, set_name=set_name, layout=said)
             for note in loaded.notes:
                 say(f"note: {note}")
             part = loaded if until == 1.0 else loaded.between(-inf, loaded.split_ms(until))

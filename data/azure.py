@@ -16,17 +16,21 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from warmscaler.data.azure_durations import (
+    COLUMNS,
+    DEFAULT_MEAN_MS,
+    DURATION_SIGMA,
+    Durations,
+    durations_of,
+)
 from warmscaler.data.drawn import draw_init_ms, draw_runtime, seeded_by
 from warmscaler.data.trace import LIMITS, App, IntArray, Trace, TraceError
 
-DURATION_SIGMA = 0.6
-"""Spread of the log-normal executions about a function's mean: the files give no single ones."""
 TIMER_JITTER_MS = 400.0
 TIMER_TICKS = 30
 """A function seen at least that often, once a minute at a regular step, is taken for a timer."""
 DEFAULT_MEMORY_MB = 170
 """Half of the apps allocate no more (Serverless in the Wild, section 3)."""
-DEFAULT_MEAN_MS = 1_000.0
 MEMORY_STEP_MB = 64
 MAX_REQUESTS = 100_000_000
 """The whole of 2019 is billions of requests; beyond this no machine we know of holds them."""
@@ -104,7 +108,7 @@ def read_azure_2019(folder: Path, seed: int = 0) -> Trace:
     The draws of a function depend on its names and the seed alone, so that a file of fewer apps
     gives the same requests for those it has.
     """
-    mean_ms = _means_ms(folder)
+    durations = _durations(folder)
     keys: dict[str, int] = {}
     unknown_mean: set[str] = set()
     columns: list[tuple[IntArray, IntArray, IntArray]] = []
@@ -124,18 +128,14 @@ def read_azure_2019(folder: Path, seed: int = 0) -> Trace:
             offset_ms = float(seeded_by(f"{key}/{function}", seed).uniform(0.0, _MINUTE_MS))
             timer = trigger == "timer" or _is_regular(per_minute)
             arrival_ms = _place_in_minutes(per_minute, offset_ms if timer else None, random)
-            mean = mean_ms.get((key, function), mean_ms.get((key, None)))
-            if mean is None:
+            if not durations.knows(key, function):
                 unknown_mean.add(key)
-                mean = DEFAULT_MEAN_MS
-            normal = random.standard_normal(len(arrival_ms))
-            drawn_ms = mean * np.exp(DURATION_SIGMA * normal - DURATION_SIGMA**2 / 2.0)
             owner = keys.setdefault(key, len(keys))
             columns.append(
                 (
                     arrival_ms + (FIRST_DAY_2019_MS + day * _DAY_MS),
                     np.full(len(arrival_ms), owner, dtype=np.int64),
-                    np.rint(drawn_ms).clip(1, LIMITS["duration_ms"][1]).astype(np.int64),
+                    durations.draw_ms(key, function, len(arrival_ms), random),
                 )
             )
     if not total:
@@ -145,7 +145,9 @@ def read_azure_2019(folder: Path, seed: int = 0) -> Trace:
     notes = [
         _WHOLE_APPS,
         "the place inside each minute is drawn: uniform, or one offset with jitter for timers",
-        f"executions are drawn: log-normal about the function's mean, sigma {DURATION_SIGMA}",
+        "executions are drawn: from the function's percentiles"
+        if durations.percentiles_ms
+        else f"executions are drawn: log-normal about the function's mean, sigma {DURATION_SIGMA}",
         _DRAWN_STARTS,
     ]
     if unknown_mean:
@@ -213,30 +215,23 @@ def _place_in_minutes(
     return np.sort(minutes * _MINUTE_MS + inside_ms.astype(np.int64))
 
 
-def _means_ms(folder: Path) -> dict[tuple[str, str | None], float]:
-    """Mean executions by (app, function), and by (app, None) for functions without their own."""
-    means: dict[tuple[str, str | None], float] = {}
+def _durations(folder: Path) -> Durations:
+    """Of every day's file; one in which a percentile is missing counts by its mean."""
+    optional: dict[str, type[pl.DataType]] = {"HashFunction": pl.String, "Count": pl.Float64}
+    optional |= dict.fromkeys(COLUMNS, pl.Float64)
     tables = []
     for file in _days(folder, "function_durations_percentiles"):
-        types = {"HashApp": pl.String, "Average": pl.Float64}
-        given = [name for name in ("HashFunction", "Count") if name in _header(file)]
-        optional = {"HashFunction": pl.String, "Count": pl.Float64}
-        table = _read_csv(file, types | {name: optional[name] for name in given})
-        missing = [pl.lit(None, kind).alias(n) for n, kind in optional.items() if n not in given]
-        tables.append(table.with_columns(missing).select(*types, *optional))
-    if not tables:
-        return means
-    table = pl.concat(tables).filter(pl.col("Average").is_finite())
-    weight = pl.col("Count").fill_null(1.0).clip(1.0)
-    mean = (pl.col("Average") * weight).sum() / weight.sum()
-    for key, value in table.group_by("HashApp").agg(mean.alias("mean")).iter_rows():
-        means[key, None] = float(value)
-    for key, function, value in (
-        table.group_by("HashApp", "HashFunction").agg(mean.alias("mean")).iter_rows()
-    ):
-        if function is not None:
-            means[key, function] = float(value)
-    return means
+        types: dict[str, type[pl.DataType]] = {"HashApp": pl.String, "Average": pl.Float64}
+        header = _header(file)
+        types |= {name: kind for name, kind in optional.items() if name in header}
+        table = _read_csv(file, types)
+        missing = [
+            pl.lit(None, optional[name]).alias(name)
+            for name in ("HashFunction", "Count")
+            if name not in types
+        ]
+        tables.append(table.with_columns(missing))
+    return durations_of(tables)
 
 
 def _memory_mb(folder: Path) -> dict[str, int]:

@@ -39,6 +39,16 @@ SCHEMA: dict[str, type[pl.DataType]] = {
 }
 
 
+def is_own_parquet(file: Path) -> bool:
+    """Whether the file is in our format, whole or not: it says so, or has a column of ours beside
+    `app` that nobody else calls so, or cannot be read at all."""
+    try:
+        names = pl.read_parquet_schema(file).keys()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        return True
+    return len(SCHEMA.keys() & names) >= len(SCHEMA) - 1
+
+
 def read_parquet(path: Path) -> Trace:
     """Reads a file, or every `*.parquet` in a folder; a torn file in a folder is left out, noted."""
     if not path.is_dir():

@@ -163,3 +163,23 @@ def test_bad_2019(tmp_path: Path) -> None:
     assert len(read_trace(tmp_path / "t")) == 2
     (tmp_path / "t/app_memory_percentiles.anon.d01.csv").write_text("HashApp\na\n")
     assert "column `AverageAllocatedMb` is missing" in refusal(tmp_path / "t")
+
+
+def test_2019_draws_executions_from_the_percentiles_of_several_days(tmp_path: Path) -> None:
+    for day in (1, 2):
+        day_2019(tmp_path / "t", day, {("a", "f", "http"): dict.fromkeys(range(1, 1001), 2)})
+    names = "HashOwner,HashApp,HashFunction,Average,Count,Minimum,Maximum," + ",".join(
+        f"percentile_Average_{each}" for each in (0, 1, 25, 50, 75, 99, 100)
+    )
+    for day, scale in ((1, 1), (2, 3)):  # the second day ran as often: twice as long on average
+        values = ",".join(str(scale * each) for each in (10, 20, 50, 100, 400, 1000, 5000))
+        file = tmp_path / "t" / f"function_durations_percentiles.anon.d{day:02}.csv"
+        file.write_text(f"{names}\no,a,f,{scale * 300},2000,1,9000,{values}\n")
+    trace = read_trace(tmp_path / "t")
+    assert len(trace) == 4_000
+    assert trace.arrival_ms[-1] - trace.arrival_ms[0] > 86_400_000
+    quantiles = np.quantile(trace.duration_ms, [0.25, 0.5, 0.75])
+    assert quantiles == pytest.approx([100, 200, 800], rel=0.15)
+    assert trace.duration_ms.min() >= 20
+    assert trace.duration_ms.max() <= 10_000
+    assert any("from the function's percentiles" in note for note in trace.notes)

@@ -1,0 +1,1 @@
+"""Traces that are tables of somebody else's: which column is what, in which unit, of what default."""

@@ -1,0 +1,262 @@
+"""From bytes to a table: CSV, JSON lines, one JSON document, Parquet or a log, told by their looks."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import orjson
+import polars as pl
+
+from warmscaler.data.tables.aws_lambda import (
+    is_report_text,
+    of_insights,
+    reports_in_rows,
+    reports_in_text,
+)
+from warmscaler.data.tables.openwhisk import activations, is_activation
+from warmscaler.data.tables.table import Table
+from warmscaler.data.trace import TraceError
+
+_LISTS = ("events", "logEvents", "results", "activations", "records", "items", "data", "requests")
+"""Where a JSON document that is one object may keep its rows."""
+_OF_ALL_ROWS = ("logGroup", "logGroupName", "logStream")
+"""What such a document says of all of them."""
+_SEPARATORS = ",;\t|"
+_UNKNOWN = (
+    "no known trace: CSV with a header, JSON lines, Parquet or a log is wanted; see scaler trace"
+    " formats"
+)
+_DEEPEST = 6
+_NO_VALUE = "-"
+"""What Envoy and most proxies write where there is none."""
+
+
+def table_of(content: bytes, where: str, name: str) -> Table:
+    """What `content` holds, by its looks; gzip is unpacked.
+
+    `where` stands first in errors, `name` for an app that no line names ("" has none). Raises
+    TraceError.
+    """
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise TraceError(f"{where}: not a whole gzip file ({error}); get it again") from None
+    if content[:4] == b"PAR1":
+        return _parquet(content, where)
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    if not content.strip():
+        raise TraceError(f"{where}: empty; get it again")
+    first = content.lstrip()[:1]
+    if first in (b"{", b"["):
+        return _json(content, where, name)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise TraceError(f"{where}:{line}: not text in UTF-8: {_UNKNOWN}") from None
+    if is_report_text(content):
+        header = next(csv.reader([text.lstrip().splitlines()[0]]), [])
+        if not {"message", "@message"} & {each.strip() for each in header}:
+            return reports_in_text(where, name, text)
+    return _csv(text, where, name)
+
+
+def _parquet(content: bytes, where: str) -> Table:
+    try:
+        return Table(where, pl.read_parquet(io.BytesIO(content)))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise TraceError(f"{where}: not a whole Parquet file ({reason}); get it again") from None
+
+
+def _csv(text: str, where: str, name: str) -> Table:
+    first = text.lstrip("\r\n").splitlines()[0]
+    separator = max(_SEPARATORS, key=first.count)
+    header = [each.strip() for each in next(csv.reader([first], delimiter=separator))]
+    if len(header) == 1:
+        raise TraceError(f"{where}: {_UNKNOWN}")
+    # No column is called by a number, and a row of a trace has one.
+    headless = any(_is_number(each) for each in header)
+    if len(header) != len(set(header)):
+        twice = next(each for each in header if header.count(each) > 1)
+        raise TraceError(
+            f"{where}:1: two columns are called `{twice}`; give each a name of its own"
+        )
+    try:
+        frame = pl.read_csv(
+            io.BytesIO(text.encode()),
+            separator=separator,
+            has_header=not headless,
+            infer_schema=False,
+        )
+    except pl.exceptions.PolarsError:
+        raise TraceError(_ragged(text, separator, where)) from None
+    frame.columns = [str(n + 1) for n in range(frame.width)] if headless else header
+    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # lines without anything
+    if frame.is_empty():
+        raise TraceError(f"{where}: no rows after the header in it")
+    line_of = _csv_lines(text, separator, headless)
+    table = Table(where, frame, line_of)
+    if found := of_insights(table):
+        return found
+    if {"message", "@message"} & set(header):
+        rows = ((line_of(n), row) for n, row in enumerate(frame.iter_rows(named=True)))
+        if lambdas := reports_in_rows(where, name, header, rows):
+            return lambdas
+    return table
+
+
+def _csv_lines(text: str, separator: str, headless: bool) -> Callable[[int], int]:
+    @cache
+    def lines() -> Sequence[int]:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        ends = [reader.line_num for row in reader if any(row)]
+        return ends if headless else ends[1:]
+
+    def line_of(row: int) -> int:
+        return lines()[row] if row < len(lines()) else row + 2
+
+    return line_of
+
+
+def _ragged(text: str, separator: str, where: str) -> str:
+    """Why a CSV file could not be read: which row has more fields than the header. Slow."""
+    wanted = None
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        for row in reader:
+            wanted = wanted or len(row)
+            if row and len(row) > wanted:
+                return (
+                    f"{where}:{reader.line_num}: {len(row)} fields where the first line has {wanted};"
+                    " put text that holds a separator in double quotes"
+                )
+    except csv.Error as error:
+        return f"{where}:{reader.line_num}: not CSV ({error}); mend the quotes"
+    return f"{where}: cannot be read as CSV separated by {separator!r}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _json(content: bytes, where: str, name: str) -> Table:
+    records = _records(content, where)
+    first = records[0][1]
+    if is_activation(first):
+        return activations(where, records)
+    flat = [(line, _flat(record)) for line, record in records]
+    columns = list(dict.fromkeys(key for _, row in flat for key in row))
+    numbered = [(line if line is not None else n, row) for n, (line, row) in enumerate(flat, 1)]
+    if {"message", "@message", "record.requestId"} & set(columns):
+        lambdas = reports_in_rows(where, name, columns, numbered)
+        if lambdas is not None:
+            return lambdas
+    frame = pl.DataFrame([_series(each, [row.get(each) for _, row in flat]) for each in columns])
+    lines = [line for line, _ in flat]
+    in_lines = all(line is not None for line in lines)
+    table = Table(where, frame, lines.__getitem__ if in_lines else None)  # type: ignore[arg-type]
+    return of_insights(table) or table
+
+
+def _records(content: bytes, where: str) -> list[tuple[int | None, Mapping[str, Any]]]:
+    """Every object with its line, None where they stand in one document. At least one."""
+    whole: Any = None
+    lines = content.split(b"\n")
+    if content.lstrip()[:1] == b"[" or not _is_json(next(each for each in lines if each.strip())):
+        try:
+            whole = orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            raise TraceError(
+                f"{where}:{error.lineno}: not JSON ({error.msg}); an object a line, or one document"
+            ) from None
+    elif sum(1 for each in lines if each.strip()) == 1:
+        whole = orjson.loads(content)
+    if whole is not None:
+        return [(None, row) for row in _rows_of(whole, where)]
+    found: list[tuple[int | None, Mapping[str, Any]]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            raise TraceError(
+                f"{where}:{number}: not JSON; one object a line is wanted: leave the line out"
+            ) from None
+        if not isinstance(row, dict):
+            raise TraceError(f"{where}:{number}: not a JSON object; leave the line out")
+        events = row.get("logEvents")  # a CloudWatch subscription: many events a line
+        if isinstance(events, list):
+            found += [(number, each) for each in _rows_of(row, where)]
+        else:
+            found.append((number, row))
+    return found
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _rows_of(whole: Any, where: str) -> Iterable[Mapping[str, Any]]:
+    if isinstance(whole, dict):
+        lists = [key for key in _LISTS if isinstance(whole.get(key), list)]
+        if lists:
+            outer = {key: whole[key] for key in _OF_ALL_ROWS if key in whole}
+            inner = [_pairs(row) for row in whole[lists[0]]]
+            rows = [outer | row if isinstance(row, dict) else row for row in inner]
+        else:
+            rows = [whole]
+    else:
+        rows = whole if isinstance(whole, list) else [whole]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise TraceError(f"{where}: element {number} is not a JSON object; leave it out")
+    if not rows:
+        raise TraceError(f"{where}: no requests in it")
+    return rows
+
+
+def _pairs(row: Any) -> Any:
+    """CloudWatch's get-query-results: a row is a list of {field, value}."""
+    if isinstance(row, list) and all(isinstance(each, dict) and "field" in each for each in row):
+        return {each["field"]: each.get("value") for each in row}
+    return row
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
+    """Fields by dotted name; lists are left out, they are no column."""
+    fields: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            if depth < _DEEPEST:
+                fields |= _flat(value, f"{prefix}{key}.", depth + 1)
+        elif not isinstance(value, list):
+            fields[prefix + key] = None if value == _NO_VALUE else value
+    return fields
+
+
+def _series(name: str, values: list[Any]) -> pl.Series:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pl.Series(name, values, dtype=pl.Boolean)
+    if kinds == {int} and all(value is None or value < 2**63 for value in values):
+        return pl.Series(name, values, dtype=pl.Int64)
+    if kinds <= {int, float} and kinds:
+        return pl.Series(name, [None if v is None else float(v) for v in values], dtype=pl.Float64)
+    return pl.Series(name, [None if v is None else str(v) for v in values], dtype=pl.String)
