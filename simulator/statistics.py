@@ -18,12 +18,18 @@ class StatisticsPage:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                self.wfile.write(self._begin())
+
+            def do_HEAD(self) -> None:
+                self._begin()
+
+            def _begin(self) -> bytes:
                 body = orjson.dumps(statistics())
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                return body
 
             def log_message(self, *_: Any) -> None:
                 pass  # a page polled every second would fill the terminal

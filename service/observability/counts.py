@@ -5,9 +5,23 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import sha256
 
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
+
+from warmscaler.service.observability.logs import escaped
+
+LABEL_LENGTH = 64
+
+
+def app_label(key: str) -> str:
+    """An app's key as a label's value: itself where it is short and plain, else what can be shown of
+    it and a checksum of all of it, so that two keys are never one label."""
+    if len(key) <= LABEL_LENGTH and key.isprintable() and "#" not in key and "\\" not in key:
+        return key
+    # A checksum's mark is in no key that stands as it is, nor is what an escape begins with.
+    return f"{escaped(key, LABEL_LENGTH)}#{sha256(key.encode(errors='replace')).hexdigest()[:16]}"
 
 
 class Histogram:

@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import Metric
 from warmscaler.models.policy import Instance, Pool, State
 from warmscaler.service.live.breaker import BreakerState
 from warmscaler.service.live.driver import Driver
-from warmscaler.service.observability.counts import Histogram, TopApps
+from warmscaler.service.observability.counts import LABEL_LENGTH, Histogram, TopApps, app_label
 from warmscaler.service.observability.health import PARTS, Health
 from warmscaler.service.observability.logs import escaped
 from warmscaler.service.observer import Observer, Served
@@ -36,7 +36,6 @@ CAUSES = ("first", "released", "busy", "starting")
 """Why a request found no idle instance: its app was not known; none was kept; all that are there
 serve; one is on its way."""
 MB_MS_PER_GB_S = 1024.0 * 1000.0
-_LABEL_LENGTH = 64
 
 
 @dataclass(slots=True)
@@ -96,7 +95,7 @@ class Metrics(Observer):
 
     def set_model(self, about: Mapping[str, str]) -> None:
         """Which policy and model serve, as labels."""
-        self._model = {name: escaped(each, _LABEL_LENGTH) for name, each in about.items()}
+        self._model = {name: escaped(each, LABEL_LENGTH) for name, each in about.items()}
 
     # Told by the driver
 
@@ -222,7 +221,7 @@ class Metrics(Observer):
         yield _counter(
             "scaler_completions",
             "Idle calls, by whether the instance is bad.",
-            "instance",
+            "result",
             {"good": counts.completed - counts.broken, "bad": counts.broken},
         )
         yield CounterMetricFamily(
@@ -250,7 +249,7 @@ class Metrics(Observer):
                 "scaler_app_requests", "Requests of the apps with the most.", labels=("app",)
             )
             for app, requests in self._apps.top():
-                gauge.add_metric((escaped(app, _LABEL_LENGTH),), requests)
+                gauge.add_metric((app_label(app),), requests)
             yield gauge
 
     def _of_slots(self) -> Iterator[Metric]:

@@ -151,12 +151,19 @@ class _Handler(BaseHTTPRequestHandler):
     answer: Callable[[str, str], tuple[HTTPStatus, str, bytes]]
 
     def do_GET(self) -> None:
+        self.wfile.write(self._begin())
+
+    def do_HEAD(self) -> None:
+        self._begin()
+
+    def _begin(self) -> bytes:
+        """Sends all but the body, which it returns."""
         status, content_type, body = self.answer(self.path, self.headers.get("Accept", ""))
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        return body
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Scrapes are not worth a line, and what callers send least of all."""

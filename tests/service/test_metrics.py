@@ -6,11 +6,15 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
+from hypothesis import example, given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.service.running import META, Served, assign, done, get, served, until
@@ -20,7 +24,7 @@ from warmscaler.models.published.fixed import Fixed
 from warmscaler.service.front.server import ScalerServer
 from warmscaler.service.live.driver import Driver
 from warmscaler.service.live.platform_client import PlatformError
-from warmscaler.service.observability.counts import TopApps
+from warmscaler.service.observability.counts import TopApps, app_label
 from warmscaler.service.observability.health import Health
 from warmscaler.service.observability.metrics import Metrics
 from warmscaler.service.observability.page import Page
@@ -112,8 +116,8 @@ def test_what_requests_leave_behind() -> None:
         assert seen("scaler_assignments_total", start="cold") == 3
         assert seen("scaler_cold_starts_total", cause="first") == 2
         assert seen("scaler_cold_starts_total", cause="busy") == 1
-        assert seen("scaler_completions_total", instance="bad") == 1
-        assert seen("scaler_completions_total", instance="good") == 3
+        assert seen("scaler_completions_total", result="bad") == 1
+        assert seen("scaler_completions_total", result="good") == 3
         assert seen("scaler_slots", state="idle") == 2
         assert seen("scaler_slot_events_total", event="created") == 3
         assert seen("scaler_slot_events_total", event="destroyed") == 1
@@ -235,7 +239,7 @@ def test_an_instance_whose_idle_never_came_wasted_nothing_by_that() -> None:
         await until(lambda: here.platform.live_slots == 0)
         seen = await scrape(page)
         assert seen("scaler_idles_overdue_total") == 1
-        assert seen("scaler_completions_total", instance="bad") == 0
+        assert seen("scaler_completions_total", result="bad") == 0
         assert seen("scaler_windows_total", outcome="unused") == 0
         assert seen("scaler_slot_gb_seconds_total", state="idle") == wasted
         assert seen("scaler_slot_gb_seconds_total", state="busy") >= 0.3 * META.memory_in_mb / 1024
@@ -263,6 +267,39 @@ def test_apps_shown_are_few_and_their_names_harmless() -> None:
         assert len(line) < 300
 
     asyncio.run(with_metrics(work, Fixed(300.0)))
+
+
+@given(st.lists(st.text() | st.text(alphabet="ab\n\\n#", min_size=60, max_size=70), unique=True))
+@example(["y" * 100 + "a", "y" * 100 + "b", "a\n", "a\\n"])
+def test_two_apps_are_never_one_label(keys: list[str]) -> None:
+    labels = [app_label(key) for key in keys]
+    assert len(set(labels)) == len(keys)
+    assert all(label.isprintable() and len(label) < 200 for label in labels)
+
+
+def test_no_label_of_ours_is_one_that_prometheus_sets_itself() -> None:
+    families = Metrics(Health(), top_apps=1).collect()
+    labels = {name for family in families for sample in family.samples for name in sample.labels}
+    assert "result" in labels
+    assert not labels & {"job", "instance"}
+
+
+def test_who_asks_for_the_head_alone_gets_it() -> None:
+    async def work(here: Served, page: Page) -> None:
+        for path, status in (("healthz", 200), ("metrics", 200), ("else", 404)):
+            reply = await asyncio.to_thread(head, f"http://127.0.0.1:{page.port}/{path}")
+            assert reply == (status, b"")
+
+    asyncio.run(with_metrics(work, Fixed(300.0)))
+
+
+def head(url: str) -> tuple[int, bytes]:
+    connection = HTTPConnection(url.split("/")[2], timeout=30.0)
+    connection.request("HEAD", "/" + url.split("/", 3)[3])
+    reply = connection.getresponse()
+    assert int(reply.headers["Content-Length"]) > 0
+    with closing(connection):
+        return reply.status, reply.read()
 
 
 def test_the_series_are_few() -> None:
