@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -254,8 +255,9 @@ class Recorder(Observer):
             "memory_mb": [min(meta.memory_in_mb, largest_mb) for meta in metas],
             "timeout_s": [meta.timeout_in_secs for meta in metas],
             "init_ms": [round(init_ms) for _, init_ms in starts],
+            # What a caller says it took is at most the time from its Assign to its Idle.
             "duration_ms": [
-                said_ms if 0 < said_ms <= longest_ms else round(ran_ms)
+                min(said_ms, longest_ms, ceil(ran_ms)) if said_ms else round(ran_ms)
                 for said_ms, ran_ms in zip(reported, ran, strict=True)
             ],
             "status_code": list(map(_status, outcomes, codes)),

@@ -93,6 +93,24 @@ def test_a_bad_instance_reads_as_one(tmp_path: Path) -> None:
     ]  # what was measured, where what was said cannot be
 
 
+@pytest.mark.parametrize(
+    ("said_ms", "ran_ms", "recorded_ms"),
+    [(100_000, 100.0, 100), (100, 100.0, 100), (99, 100.0, 99), (0, 99.2, 99), (1 << 63, 0.0, 0)],
+)
+def test_an_execution_is_at_most_from_assign_to_idle(
+    tmp_path: Path, said_ms: int, ran_ms: float, recorded_ms: int
+) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.start()
+    instance = Instance("i", Pool("nodes", 1, 1.0), 0.0)
+    meta = pb.Meta(key="nodes", memory_in_mb=128)
+    assigned_ms = START_MS + 900.0  # its wait is no part of it
+    served = Served("r", meta, instance, START_MS, assigned_ms, True)
+    recorder.completed(assigned_ms + ran_ms, served, pb.Result(duration_in_ms=said_ms))
+    recorder.close()
+    assert read_trace(tmp_path).duration_ms.tolist() == [recorded_ms]
+
+
 def test_the_open_segment_is_read_too_and_closed_by_the_next_start(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     recorder.start()
