@@ -20,7 +20,7 @@ import polars as pl
 
 from warmscaler.data.files import whole
 from warmscaler.data.seal import is_whole
-from warmscaler.data.trace import LIMITS, App, Trace, TraceError
+from warmscaler.data.trace import LIMITS, App, Trace, TraceError, check_arrivals, unit_hint
 
 VERSION = 1
 METADATA_KEY = "scaler.trace"
@@ -53,9 +53,11 @@ def read_parquet(path: Path) -> Trace:
     """Reads a file, or every `*.parquet` in a folder; a torn file in a folder is left out, noted."""
     if not path.is_dir():
         table, about = _read_file(path)
-        return to_trace(path, [table], [about], [])
-    tables, abouts, notes = read_whole(sorted(path.glob("*.parquet")))
-    return to_trace(path, tables, abouts, notes)
+        trace = to_trace(path, [table], [about], [])
+    else:
+        trace = to_trace(path, *read_whole(sorted(path.glob("*.parquet"))))
+    check_arrivals(trace.arrival_ms, str(path), "arrival_ms")
+    return trace
 
 
 def read_whole(
@@ -134,6 +136,7 @@ def write_parquet(trace: Trace, path: Path) -> None:
         pl.Series("duration_ms", np.asarray(trace.duration_ms)),
         pl.Series("status_code", np.asarray(trace.status_code)),
     )
+    check_arrivals(trace.arrival_ms, str(path), "arrival_ms")
     path.parent.mkdir(parents=True, exist_ok=True)
     called = np.bincount(trace.app, minlength=len(trace.apps)) > 0
     about = {
@@ -185,6 +188,7 @@ def _read_file(file: Path, *, sealed: bool = False) -> tuple[pl.DataFrame, dict[
                 low, high = LIMITS[name]
                 raise TraceError(
                     f"{file}: column `{name}`, row {row + 1}: {column[row]} is not in {low} to {high}"
+                    + (unit_hint(name, int(column[row])) if column[row] > high else "")
                 )
     if "outcome" in table.columns:
         table = table.filter(pl.col("outcome").is_in(SERVED))

@@ -16,7 +16,14 @@ import numpy as np
 import polars as pl
 
 from warmscaler.data.files import whole
-from warmscaler.data.trace import LIMITS, App, Trace, TraceError
+from warmscaler.data.trace import (
+    LIMITS,
+    App,
+    Trace,
+    TraceError,
+    check_arrivals,
+    unit_hint,
+)
 
 _REQUEST_FIELDS = {
     "startTime": pl.Int64,
@@ -84,6 +91,7 @@ def write_contest(trace: Trace, folder: Path) -> None:
     Raises TraceError where the folder holds anything else: a trace put into a model's folder, or
     beside a trace of another format, is a mixture that nobody asked for.
     """
+    check_arrivals(trace.arrival_ms, str(folder), "startTime")
     made = not folder.exists()
     if folder.is_dir() and any(file.name not in _FILES for file in folder.iterdir()):
         raise TraceError(f"{folder}: holds something that is not a contest trace: name another")
@@ -237,7 +245,10 @@ def _trace(
         if bad.any():
             row = int(bad.arg_max() or 0)
             place = f"{where[file]}:{_line_number(raw[file], row)}: field `{column.name}`"
-            raise TraceError(f"{place} {text.format(repr(column[row]))}")
+            says = text.format(repr(column[row]))
+            if "above" in text:
+                says += unit_hint(_OUR_NAMES[column.name], int(column[row]))
+            raise TraceError(f"{place} {says}")
 
     key = metas["key"]
     refuse("metas", key, ~key.is_first_distinct(), "{} has a meta already: an app has one")
@@ -253,6 +264,7 @@ def _trace(
     called = requests["metaKey"]
     refuse("requests", called, ~called.is_in(key.implode()), "{} has no meta in `metas`")
     apps = tuple(App(*row) for row in metas.iter_rows())
+    check_arrivals(requests["startTime"].to_numpy(), where["requests"], "startTime")
     index = pl.Enum(metas["key"].to_list())
     notes: tuple[str, ...] = ()
     if not requests["startTime"].is_sorted():

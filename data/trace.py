@@ -15,7 +15,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "arrival_ms": (0, 253_402_300_799_999),  # the end of the year 9999
     "duration_ms": (0, _WEEK_MS),
     "init_ms": (0, _WEEK_MS),
-    "memory_mb": (1, 2**30),
+    "memory_mb": (1, 2**24),  # 16 TB: what is more is bytes
     "timeout_s": (0, 2**32 - 1),  # a uint32 on the wire
     "status_code": (-(2**31), 2**31 - 1),  # an int32 on the wire
 }
@@ -23,8 +23,33 @@ LIMITS: dict[str, tuple[int, int]] = {
 a replay of it would not end or would not fit the wire."""
 
 
+_SECONDS = (1_000_000_000, 4_200_000_000)
+"""Seconds since 1970, from 2001 to 2103; as milliseconds all of them lie in January and February 1970."""
+
+
+def unit_hint(name: str, value: int) -> str:
+    """In which unit a number above its limit in LIMITS seems to be, and how to convert it."""
+    if name == "memory_mb":
+        return "; it looks like bytes: divide by 1,048,576"
+    if name == "arrival_ms":
+        unit, by = ("microseconds", 1_000) if value < 10**17 else ("nanoseconds", 1_000_000)
+        return f"; it looks like {unit}: divide by {by:,}"
+    return ""
+
+
 class TraceError(Exception):
     """A trace that cannot be used. Its text is one line: what is wrong, where, what to do."""
+
+
+def check_arrivals(arrival_ms: IntArray, where: str, name: str) -> None:
+    """Raises TraceError where arrivals, in field `name` at `where`, are milliseconds only by name."""
+    first, last = int(arrival_ms.min(initial=2**62)), int(arrival_ms.max(initial=0))
+    if _SECONDS[0] <= first <= last < _SECONDS[1]:
+        day = np.datetime64(first, "ms").astype("datetime64[D]")
+        raise TraceError(
+            f"{where}: field `{name}` from {first} on would be {day}: it looks like seconds;"
+            " multiply by 1,000, it is ms since 1970"
+        )
 
 
 @dataclass(frozen=True, slots=True)
