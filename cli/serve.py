@@ -19,6 +19,7 @@ from warmscaler.service.address import Address, is_loopback
 from warmscaler.service.front.server import (
     DRAIN_GRACE_S,
     PENDING_CALLS,
+    START_LIMITS,
     Operations,
     PortInUse,
     ServerEnded,
@@ -33,6 +34,7 @@ from warmscaler.service.observability.tracing import Tracing, TracingError
 from warmscaler.service.persistence.ledger import Ledger, LedgerError
 from warmscaler.service.persistence.recording import DAY_S, Recorder, RecordingError
 from warmscaler.service.scheduler.limits import SERVING, Limits
+from warmscaler.service.slots.times import StartLimits
 
 log = logging.getLogger("scaler")
 LOCAL = "127.0.0.1"
@@ -128,6 +130,34 @@ def serve(
             "instead of 60 s after its app's timeout.",
         ),
     ] = None,
+    slow_create_s: Annotated[
+        float,
+        typer.Option(
+            "--slow-create",
+            min=0.001,
+            max=86_400,
+            help="After so many seconds without an answer CreateSlot is sent once more, under "
+            "another request id; the first to answer serves.",
+        ),
+    ] = START_LIMITS.slow_create_s,
+    init_limit_s: Annotated[
+        float,
+        typer.Option(
+            "--init-limit",
+            min=0.001,
+            max=86_400,
+            help="After so many seconds without an answer Init has failed.",
+        ),
+    ] = START_LIMITS.init_s,
+    max_wait_s: Annotated[
+        float,
+        typer.Option(
+            "--max-wait",
+            min=0.001,
+            max=86_400,
+            help="A request that waited so many seconds for an instance hears Throttle.",
+        ),
+    ] = START_LIMITS.wait_s,
     max_slots: Annotated[int | None, typer.Option(min=1, help="Slots in all.")] = None,
     max_slots_per_app: Annotated[int | None, typer.Option(min=1, help="Slots of an app.")] = None,
     max_memory_mb: Annotated[int | None, typer.Option(min=1, help="Memory of all slots.")] = None,
@@ -187,6 +217,7 @@ def serve(
             waiting_per_app=max_waiting_per_app,
             apps=max_apps,
         ),
+        start_limits=StartLimits(slow_create_s, init_limit_s, max_wait_s),
         reclaim_s=reclaim_s,
         pending_calls=max_pending_calls,
     )

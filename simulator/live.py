@@ -19,8 +19,8 @@ from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
 from warmscaler.simulator.figures import MB_PER_GB, scores
 
-CALL_TIMEOUT_S = 150.0
-"""More than any start takes: a scaler that never answers must not hold the replay for ever."""
+CALL_TIMEOUT_S = 1_860.0
+"""More than a scaler lets a request wait: a scaler that never answers must not hold the replay for ever."""
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ ROOMS = (
     "models/artifact",
     "models/registry.py",
     "service/scheduler",
+    "service/slots",
     "service/proto",
     "service/observer.py",
     "service/address.py",
@@ -41,7 +42,13 @@ FILES = [
     for top in dict.fromkeys(room.split("/")[0] for room in ROOMS)
     for file in sorted((ROOT / top).rglob("*.py"))
 ]
-PURE = ("service/scheduler", "models/policy.py", "models/published", "models/learned")
+PURE = (
+    "service/scheduler",
+    "service/slots",
+    "models/policy.py",
+    "models/published",
+    "models/learned",
+)
 """What decides: it reads no clock and opens nothing."""
 DOES_IO = {
     "asyncio",

@@ -39,6 +39,7 @@ from warmscaler.service.proto import scaler_pb2_grpc
 from warmscaler.service.scheduler.limits import SERVING as SERVING_LIMITS
 from warmscaler.service.scheduler.limits import Limits
 from warmscaler.service.scheduler.scheduler import Scheduler
+from warmscaler.service.slots.times import StartLimits
 from warmscaler.service.switch_interval import switch_soon
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -47,6 +48,7 @@ PENDING_CALLS = 1_000
 """Calls that have arrived and that the event loop has not come to yet. Of those beyond, gRPC's core
 ends more and more, and all beyond one and a half times as many, for a small part of what an answer
 of ours would cost."""
+START_LIMITS = StartLimits()
 TLS_POLL_S = 5.0
 """How often the files of the platform's TLS are looked at; the server's are at every handshake."""
 
@@ -132,6 +134,7 @@ class ScalerServer:
         interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
         limits: Limits = SERVING_LIMITS,
         ledger: Ledger | None = None,
+        start_limits: StartLimits = START_LIMITS,
         reclaim_s: float | None = None,
         pending_calls: int = PENDING_CALLS,
     ) -> None:
@@ -145,7 +148,9 @@ class ScalerServer:
         self._tasks: set[asyncio.Task[None]] = set()
         # Ids must differ from those of an earlier run, of which the platform may still have some.
         self._platform = PlatformClient(
-            platform_target, None if platform_tls is None else platform_tls.credentials()
+            platform_target,
+            None if platform_tls is None else platform_tls.credentials(),
+            start_limits,
         )
         self.driver = Driver(
             Scheduler(policy, id_prefix=f"{uuid.uuid4().hex[:8]}-", limits=limits),
@@ -153,10 +158,12 @@ class ScalerServer:
             observers=observers,
             ledger=ledger,
             random=Random(uuid.uuid4().int),  # noqa: S311 # jitter: replicas must not agree
+            limits=start_limits,
             reclaim_s=reclaim_s,
         )
         self.driver.slots.breaker.on_change = lambda well: self.health.set_problem(
-            "platform", None if well else "the platform fails: it is asked seldom until it does not"
+            "platform",
+            None if well else "the platform does not answer: it is asked seldom until it does",
         )
         self._ledger = ledger
         self._address = address
@@ -250,6 +257,7 @@ class Operations:
     recorder: Recorder | None = None
     limits: Limits = SERVING_LIMITS
     ledger: Ledger | None = None
+    start_limits: StartLimits = START_LIMITS
     reclaim_s: float | None = None
     """For how long an instance is in use without an Idle; None is for as long as its app may run
     and a while."""
@@ -296,6 +304,7 @@ async def serve_until_signal(
         interceptors=() if tracing is None else (tracing.interceptor,),
         limits=operations.limits,
         ledger=operations.ledger,
+        start_limits=operations.start_limits,
         reclaim_s=operations.reclaim_s,
         pending_calls=operations.pending_calls,
     )

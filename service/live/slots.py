@@ -1,267 +1,290 @@
-"""The platform's side of the driver: slots made, started and given back whatever goes wrong.
+"""The carrier of the slots' lives: does what their effects say, on a platform, a ledger and a clock.
 
-**What is known of a slot** is written down before it matters: the intent before CreateSlot is sent,
-the slot's id before Init is. The platform's interface has no list of slots, so that a slot whose id
-never reached us can only be had by asking again: every CreateSlot carries a `request_id` of its own
-and is repeated under it, and a platform that takes a repeated one for the same call answers with
-the same slot. Of one that does not, such a slot cannot be known to anybody but itself.
-
-**A late answer** is waited for long after a request has stopped waiting: CreateSlot is not
-cancelled at the caller's deadline, and a slot that comes too late is given back.
+What is decided is decided in `service/slots/`; here are calls, pauses and rows. One event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from math import inf
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from warmscaler.models.policy import Instance
-from warmscaler.service.live.breaker import Breaker
-from warmscaler.service.live.platform_client import PlatformError
 from warmscaler.service.persistence.ledger import Ledger, LedgerError
 from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.slots.answers import Made, PlatformError
+from warmscaler.service.slots.breaker import Breaker
+from warmscaler.service.slots.effects import (
+    App,
+    CallCreate,
+    CallDestroy,
+    CallInit,
+    Cancel,
+    Effect,
+    Effects,
+    Erase,
+    Leaving,
+    Report,
+    TellCreated,
+    TellDestroyed,
+    TellFailed,
+    TellReady,
+    WriteCreated,
+    WriteIntent,
+)
+from warmscaler.service.slots.life import State
+from warmscaler.service.slots.lives import STALL_MS, Lives
+from warmscaler.service.slots.times import StartLimits
 
 log = logging.getLogger("scaler")
-
-SLOW_CREATE_S = 30.0
-"""After so long a start is tried anew, under a new name; the old call is still listened to."""
-RETRY_FIRST_S = 0.1
-RETRY_LAST_S = 5.0
-MAX_DOUBLINGS = 30
-"""Far beyond RETRY_LAST_S, and far from where a float ends: 1,023, an hour of retries."""
-DESTROYS_AT_ONCE = 64
-DOUBTS = 1_000
-"""CreateSlots asked again in the background at once, to be rid of what they may have made."""
+_T = TypeVar("_T")
 
 
 class Platform(Protocol):
     """What is asked of a platform; each raises PlatformError."""
 
-    async def create_slot(self, request_id: str, memory_mb: int) -> str: ...
+    async def create_slot(self, request_id: str, memory_mb: int) -> Made: ...
     async def init(
         self, request_id: str, slot_id: str, instance_id: str, meta: pb.Meta
     ) -> None: ...
     async def destroy_slot(self, request_id: str, slot_id: str, reason: str) -> None: ...
 
 
-class PlatformDown(PlatformError):
-    """Not even asked: the breaker is open."""
+class Told(Protocol):
+    """Who is told what became of an instance's slot."""
 
-    def __init__(self, wait_ms: float) -> None:
-        super().__init__("the platform is failing: no start is tried now", retry=True)
-        self.wait_s = wait_ms / 1000.0
-
-
-@dataclass(slots=True)
-class Slot:
-    """A slot, and the CreateSlot that made it."""
-
-    id: str
-    request_id: str
-    memory_mb: int
+    def slot_created(self, instance_id: str) -> None: ...
+    def instance_ready(self, instance_id: str) -> None: ...
+    def start_failed(self, failed: TellFailed) -> None: ...
+    def slot_destroyed(self, instance_id: str) -> None: ...
 
 
 class Slots:
-    """Every slot by its instance. One event loop."""
+    """Every slot, from the intent to its end."""
 
     def __init__(
         self,
         platform: Platform,
         now_ms: Callable[[], float],
         random: Random,
+        told: Told,
+        wanted_until_ms: Callable[[str], float],
+        limits: StartLimits,
         ledger: Ledger | None = None,
-        *,
-        slow_create_s: float = SLOW_CREATE_S,
     ) -> None:
-        """`random` is for jitter only."""
-        self.platform = platform
-        self.breaker = Breaker(random)
-        self.ledger = ledger
-        self.by_instance: dict[str, Slot] = {}
-        self.doubts: set[str] = set()
-        """Requests of CreateSlots that may have made a slot that we do not know."""
+        """`random` is for jitter only. `wanted_until_ms` says until when a request waits for this
+        instance, at the longest; 0 where none does."""
+        self.lives = Lives(random.random, wanted_until_ms, limits)
+        self.odd: Counter[str] = Counter()
+        """What the platform did that it must not, by a word for it."""
+        self.stalls = 0
+        """How often this process was seen to have stood still."""
+        self._platform = platform
         self._now_ms = now_ms
-        self._random = random
-        self._slow_create_s = slow_create_s
-        self._unsure: set[str] = set()
-        """Requests of CreateSlots that failed so that they may be done all the same, and may be
-        tried again."""
-        self._turns: dict[str, int] = {}
-        """How many CreateSlots of an instance were given up as too slow."""
-        self._destroying = asyncio.Semaphore(DESTROYS_AT_ONCE)
-        self._unreached = 0
-        """DestroySlots in a row that the platform did not answer, of any slots."""
+        self._told = told
+        self._ledger = ledger
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = inf
         self._tasks: set[asyncio.Task[None]] = set()
+        self._cancellable: dict[str, asyncio.Task[None]] = {}
+        """The Init or DestroySlot of each slot, by its name."""
+        self._closed = False
 
-    def backoff_s(self, failures: int) -> float:
-        """The pause after so many failures in a row: doubling, half of it by chance."""
-        doublings = min(failures - 1, MAX_DOUBLINGS)
-        pause_s = min(RETRY_FIRST_S * 2.0**doublings, RETRY_LAST_S)
-        return pause_s * (0.5 + self._random.random() / 2.0)
+    @property
+    def breaker(self) -> Breaker:
+        """The one before the platform."""
+        return self.lives.breakers.platform
 
-    async def create(self, instance: Instance, meta: pb.Meta) -> None:
-        """Makes the slot of an instance. Raises PlatformError."""
-        wait_ms = self.breaker.wait_ms(self._now_ms())
-        if wait_ms > 0.0:
-            raise PlatformDown(wait_ms)
-        turn = self._turns.get(instance.id, 0)
-        request_id = f"{instance.id}/{turn}" if turn else instance.id
-        await self._intend(request_id, instance, meta)
-        asked = self.platform.create_slot(request_id, instance.memory_mb)
-        call = asyncio.get_running_loop().create_task(_result(asked))
-        try:
-            done, _ = await asyncio.wait({call}, timeout=self._slow_create_s)
-        except asyncio.CancelledError:
-            self._unsure.discard(request_id)
-            self._spawn(self._settle(request_id, instance.memory_mb, call))
-            raise
-        if not done:
-            self._unsure.discard(request_id)
-            self._turns[instance.id] = turn + 1
-            self.breaker.failed(self._now_ms())
-            self._spawn(self._settle(request_id, instance.memory_mb, call))
-            wait_s = self._slow_create_s
-            raise PlatformError(f"CreateSlot did not answer in {wait_s:g} s", retry=True)
-        answer = call.result()
-        self._note(answer)
-        # "Later" says nothing of what an earlier call under this name has made.
-        if isinstance(answer, PlatformError) and (
-            answer.in_doubt or (answer.retry and request_id in self._unsure)
-        ):
-            self._unsure.add(request_id)
-            raise answer
-        self._unsure.discard(request_id)
-        if isinstance(answer, PlatformError):
-            if self.ledger is not None:
-                self.ledger.gone(request_id)
-            raise answer
-        self._turns.pop(instance.id, None)
-        self.by_instance[instance.id] = Slot(answer, request_id, instance.memory_mb)
-        if self.ledger is not None:
-            try:
-                await self.ledger.created(request_id, answer)
-            except LedgerError as error:
-                log.error("slot=%s is not in the ledger: %s", answer, error)
+    @property
+    def doubts(self) -> int:
+        """CreateSlots that may have made a slot that we do not know."""
+        return sum(
+            life.state in (State.UNWANTED, State.UNSENT) for life in self.lives.lives.values()
+        )
 
-    def give_up(self, instance: Instance) -> None:
-        """CreateSlot of this instance is not tried again. What it may have made is given back."""
-        turn = self._turns.pop(instance.id, 0)
-        request_id = f"{instance.id}/{turn}" if turn else instance.id
-        if self.ledger is not None:
-            self.ledger.forget_instance(instance.id)
-        if request_id in self._unsure:
-            self._unsure.discard(request_id)
-            if len(self.doubts) < DOUBTS:
-                self._spawn(self._settle(request_id, instance.memory_mb, None))
+    # For the driver
 
-    async def init(self, instance: Instance, meta: pb.Meta) -> None:
-        """Starts the app in the slot. Raises PlatformError."""
-        slot = self.by_instance[instance.id]
-        try:
-            await self.platform.init(instance.id, slot.id, instance.id, meta)
-        except PlatformError as error:
-            if error.unreachable:
-                self.breaker.failed(self._now_ms())
-            raise
+    def start(self, instance_id: str, app: App, failures: int = 0, pause_ms: float = 0.0) -> None:
+        """Makes a slot for this instance, after a pause; `failures` in a row came before."""
+        now_ms = self._now_ms()
+        self.carry_out(self.lives.start(now_ms, instance_id, app, failures, pause_ms))
 
-    async def destroy(self, instance_id: str, reason: str) -> None:
-        """Gives a slot back. Tries until the platform has it: a slot given up is money lost."""
-        slot = self.by_instance[instance_id]
-        if self.ledger is not None:
-            self.ledger.leaving(instance_id)
-        await self._give_back(slot, reason)
-        del self.by_instance[instance_id]
-        if self.ledger is not None:
-            self.ledger.forget_instance(instance_id)
+    def init(self, instance_id: str) -> None:
+        """Starts the app in its slot."""
+        self.carry_out(self.lives.init(self._now_ms(), instance_id))
 
-    def settle(self, request_id: str, memory_mb: int) -> None:
+    def destroy(self, instance_id: str, reason: str) -> None:
+        """Gives its slot back. Tries until the platform has it: a slot given up is money lost."""
+        self.carry_out(self.lives.destroy(self._now_ms(), instance_id, reason))
+
+    def taken(self, instance_id: str, request_id: str) -> None:
+        """This request has the instance."""
+        name = self.lives.taken(instance_id)
+        if name is not None and self._ledger is not None:
+            self._ledger.busy(name, request_id)
+
+    def freed(self, instance_id: str) -> None:
+        """No request has it: it is idle."""
+        name = self.lives.freed(instance_id)
+        if name is not None and self._ledger is not None:
+            self._ledger.idle(name)
+
+    def adopt(self, name: str, instance_id: str, app: App, slot_id: str, *, in_use: bool) -> bool:
+        """A slot of an earlier run; False where another one has it already."""
+        if slot_id in self.lives.by_slot:
+            self.carry_out([Erase(name)])
+            return False
+        self.lives.adopt(name, instance_id, app, slot_id, in_use=in_use)
+        return True
+
+    def settle(self, name: str, app: App) -> None:
         """An earlier run sent this CreateSlot and saw no answer."""
-        self._spawn(self._settle(request_id, memory_mb, None))
+        self.carry_out(self.lives.settle(self._now_ms(), name, app))
+
+    async def shut_down(self, patience_s: float) -> int:
+        """Starts nothing any more and gives back every slot, for as long as `patience_s`, and once
+        more what CreateSlots without an answer make. Returns how many slots are left."""
+        loop = asyncio.get_running_loop()
+        self.carry_out(self.lives.shut_down(self._now_ms()))
+        lives = self.lives.lives
+        for waited_for in (lambda life: life.instance_id is not None, lambda _: True):
+            end_s = loop.time() + patience_s
+            while any(map(waited_for, lives.values())) and loop.time() < end_s:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        left = len(self.lives.by_slot)
+        self.close()
+        return left
 
     def close(self) -> None:
-        """Stops what runs in the background; what is in the ledger the next run takes up."""
+        """Stops everything at once; what is in the ledger the next run takes up."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         for task in list(self._tasks):
             task.cancel()
 
-    async def _intend(self, request_id: str, instance: Instance, meta: pb.Meta) -> None:
-        if self.ledger is not None:
-            app = (meta.key, meta.runtime, meta.timeout_in_secs, instance.memory_mb)
-            try:
-                await self.ledger.intend(request_id, instance.id, *app)
-            except LedgerError as error:
-                log.error("no slot is made: %s", error)  # our paths are not for callers
-                self.breaker.not_made(self._now_ms())
-                raise PlatformError("the slot cannot be written to the ledger") from None
+    # Effects
 
-    async def _settle(
-        self, request_id: str, memory_mb: int, call: asyncio.Task[str | PlatformError] | None
-    ) -> None:
-        """Gives back what a CreateSlot has made or will make: `call`, or else it is asked again."""
-        self.doubts.add(request_id)
+    def carry_out(self, effects: Effects) -> None:
+        """Does all that need not be waited for, and begins the rest."""
+        if self._closed:
+            return
+        for effect in effects:
+            if not self._do(effect):
+                task = asyncio.get_running_loop().create_task(self._see_through(effect))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                if isinstance(effect, CallInit | CallDestroy):
+                    self._cancellable[effect.name] = task
+        if self.lives.next_wake_ms < self._timer_ms:
+            self._arm()
+
+    def _do(self, effect: Effect) -> bool:
+        """Whether it is done; if not it must be waited for."""
+        match effect:
+            case TellCreated(instance_id):
+                self._told.slot_created(instance_id)
+            case TellReady(instance_id):
+                self._told.instance_ready(instance_id)
+            case TellFailed():
+                self._told.start_failed(effect)
+            case TellDestroyed(instance_id):
+                self._told.slot_destroyed(instance_id)
+            case Erase(name):
+                if self._ledger is not None:
+                    self._ledger.gone(name)
+            case Leaving(name):
+                if self._ledger is not None:
+                    self._ledger.leaving(name)
+            case Cancel(name):
+                if (task := self._cancellable.pop(name, None)) is not None:
+                    task.cancel()
+            case Report(text, odd):
+                log.warning("%s", text)
+                if odd:
+                    self.odd[odd] += 1
+            case _:
+                return False
+        return True
+
+    async def _see_through(self, effect: Effect | None) -> None:
+        """One thing that takes time, and what follows it: another such thing in the same task."""
+        while effect is not None:
+            effects = await self._await(effect)
+            if isinstance(effect, CallInit | CallDestroy):
+                self._cancellable.pop(effect.name, None)
+            effect = None
+            if effects and isinstance(effects[-1], CallCreate | WriteCreated | WriteIntent):
+                effect = effects.pop()
+            self.carry_out(effects)
+
+    async def _await(self, effect: Effect) -> Effects:
+        lives, now_ms, name = self.lives, self._now_ms, getattr(effect, "name", "")
         try:
-            answer = await call if call is not None else PlatformError("lost", in_doubt=True)
-            failures = 0
-            while isinstance(answer, PlatformError) and (answer.in_doubt or answer.retry):
-                failures += 1
-                pause_s = self.backoff_s(failures)
-                await asyncio.sleep(pause_s + self.breaker.wait_ms(self._now_ms()) / 1000.0)
-                answer = await _result(self.platform.create_slot(request_id, memory_mb))
-                self._note(answer)
-            if isinstance(answer, str):
-                slot = Slot(answer, request_id, memory_mb)
-                if self.ledger is not None:
-                    try:
-                        await self.ledger.created(request_id, answer)
-                    except LedgerError as error:  # it costs as much as any other
-                        log.error("slot=%s is not in the ledger: %s", answer, error)
-                await self._give_back(slot, "it came too late")
-            elif self.ledger is not None:
-                self.ledger.gone(request_id)
-        finally:
-            self.doubts.discard(request_id)
+            match effect:
+                case WriteIntent(_, instance_id, app):
+                    if self._ledger is not None:
+                        await self._ledger.intend(name, instance_id, *app)
+                    return lives.written(now_ms(), name)
+                case WriteCreated(_, slot_id):
+                    if self._ledger is not None:
+                        await self._ledger.created(name, slot_id)
+                    return lives.written(now_ms(), name)
+                case CallCreate(_, memory_mb):
+                    made = await self._answer(self._platform.create_slot(name, memory_mb))
+                    if isinstance(made, PlatformError):
+                        return lives.create_failed(now_ms(), name, made)
+                    return lives.made(now_ms(), name, made)
+                case CallInit(_, slot_id, instance_id, app):
+                    meta = pb.Meta(
+                        key=app.key,
+                        runtime=app.runtime,
+                        timeout_in_secs=app.timeout_s,
+                        memory_in_mb=app.memory_mb,
+                    )
+                    failed = await self._answer(
+                        self._platform.init(instance_id, slot_id, instance_id, meta)
+                    )
+                    if isinstance(failed, PlatformError):
+                        return lives.init_failed(now_ms(), name, failed)
+                    return lives.initialised(now_ms(), name)
+                case CallDestroy(_, slot_id, reason, turn):
+                    failed = await self._answer(self._platform.destroy_slot(name, slot_id, reason))
+                    if isinstance(failed, PlatformError):
+                        return lives.destroy_failed(now_ms(), name, failed, turn)
+                    return lives.destroyed(now_ms(), name)
+        except LedgerError as error:
+            return lives.not_written(now_ms(), name, str(error))
+        raise AssertionError(f"nobody does {effect}")
 
-    def _note(self, answer: str | PlatformError) -> None:
-        """For the breaker. A platform that refuses what makes no sense is well."""
-        if isinstance(answer, PlatformError) and answer.retry:
-            self.breaker.failed(self._now_ms())
-        else:
-            self.breaker.succeeded()
+    @staticmethod
+    async def _answer(call: Coroutine[Any, Any, _T]) -> _T | PlatformError:
+        """An error as a value; one that nobody thought of too, or the slot would be lost."""
+        try:
+            return await call
+        except PlatformError as error:
+            return error
+        except Exception as error:
+            log.exception("a call of the platform failed here")
+            return PlatformError(f"the call failed: {type(error).__name__}", in_doubt=True)
 
-    async def _give_back(self, slot: Slot, reason: str) -> None:
-        failures = 0
-        while True:
-            async with self._destroying:
-                try:
-                    await self.platform.destroy_slot(slot.request_id, slot.id, reason)
-                    break
-                except PlatformError as error:
-                    log.warning("slot=%s not given back, trying again: %s", slot.id, error)
-                    failures += 1
-                    if error.unreachable:
-                        # The permit is kept while it waits, so that not every slot asks a platform
-                        # that is down; then it goes round, so that a slot that hangs keeps nobody.
-                        self._unreached += 1
-                        rounds = self._unreached // DESTROYS_AT_ONCE
-                        await asyncio.sleep(self.backoff_s(max(failures, rounds)))
-                        continue
-            await asyncio.sleep(self.backoff_s(failures))
-        self._unreached = 0
-        if self.ledger is not None:
-            self.ledger.gone(slot.request_id)
+    # Time
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ms = self.lives.next_wake_ms
+        delay_s = max(0.0, (self._timer_ms - self._now_ms()) / 1000.0)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
 
-
-async def _result(call: Coroutine[Any, Any, str]) -> str | PlatformError:
-    """An error as a value: nobody may be left to raise it to."""
-    try:
-        return await call
-    except PlatformError as error:
-        return error
+    def _ring(self) -> None:
+        late_ms = self._now_ms() - self._timer_ms
+        if late_ms > STALL_MS:
+            self.stalls += 1
+            log.warning("this process stood still for %.1f s or more", late_ms / 1000.0)
+        self._timer = None
+        self._timer_ms = inf
+        self.carry_out(self.lives.wake(self._now_ms()))

@@ -32,6 +32,7 @@ class Waiting:
         "context",
         "deadline_ms",
         "enough",
+        "looked",
         "meta",
         "request_id",
         "token",
@@ -60,6 +61,8 @@ class Waiting:
         """Who is told the answer."""
         self.enough: asyncio.TimerHandle | None = None
         """Ends it after the longest wait."""
+        self.looked = False
+        """That time was over, and one more look at what has arrived was granted."""
 
     def leave(self) -> None:
         """Its caller is gone. What it may have been given just now is free for the next."""

@@ -20,13 +20,14 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 
 from warmscaler.models.policy import Instance, Pool, State
-from warmscaler.service.live.breaker import BreakerState
 from warmscaler.service.live.driver import Driver
 from warmscaler.service.observability.counts import LABEL_LENGTH, Histogram, TopApps, app_label
 from warmscaler.service.observability.health import PARTS, Health
 from warmscaler.service.observability.logs import escaped
 from warmscaler.service.observer import Observer, Served
 from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.slots.breaker import BreakerState
+from warmscaler.service.slots.effects import ODDITIES
 
 DECISION_S = (5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1)
 WAIT_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
@@ -340,6 +341,18 @@ class Metrics(Observer):
         for state in BreakerState:
             breaker.add_metric((state.value,), float(state is now))
         yield breaker
+        slots = None if self._driver is None else self._driver.slots
+        yield GaugeMetricFamily(
+            "scaler_apps_held_off",
+            "Apps that the platform fails to start, and that are tried seldom.",
+            0 if slots is None else slots.lives.breakers.held_off,
+        )
+        yield _counter(
+            "scaler_platform_oddities",
+            "Slots of the platform that were not taken as it gave them.",
+            "kind",
+            {kind: 0 if slots is None else slots.odd[kind] for kind in ODDITIES},
+        )
 
 
 def _counter(name: str, about: str, label: str, values: Mapping[str, float]) -> CounterMetricFamily:

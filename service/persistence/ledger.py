@@ -139,10 +139,6 @@ class Ledger:
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(f"{path}: not a ledger that can be used: {error}") from None
         self._places = {row.request_id: row.place for row in self.earlier}
-        # A slot that came too late has a row under the same instance, which is never in use.
-        self._instances = {
-            row.instance_id: row.place for row in self.earlier if row.mark < STARTING
-        }
         taken = set(self._places.values())
         self._next = max(taken, default=-1) + 1
         self._free = [place for place in range(self._next) if place not in taken]
@@ -163,7 +159,6 @@ class Ledger:
             self._next = max(self._next, place + 1)
             self._places[request_id] = place
         self._marks[place] = STARTING
-        self._instances[instance_id] = place
         try:
             await self._durable(
                 "INSERT OR REPLACE INTO slots VALUES (?, ?, ?, NULL, ?, ?, ?, ?)",
@@ -188,25 +183,24 @@ class Ledger:
         self._tell(_DELETE_SLOT, (place,))
         self._free.append(place)
 
-    def forget_instance(self, instance_id: str) -> None:
-        """No mark of it will be made any more."""
-        self._instances.pop(instance_id, None)
+    # What instances do, now; by the CreateSlot of their slot
 
-    # What instances do, now
-
-    def idle(self, instance_id: str) -> None:
+    def idle(self, request_id: str) -> None:
         """It runs and serves nobody."""
-        self._marks[self._instances[instance_id]] = IDLE
+        self._mark(request_id, IDLE)
 
-    def busy(self, instance_id: str, request_id: str) -> None:
-        """It serves this request."""
-        self._marks[self._instances[instance_id]] = request_mark(request_id)
+    def busy(self, request_id: str, serves: str) -> None:
+        """It serves the request of this id."""
+        self._mark(request_id, request_mark(serves))
 
-    def leaving(self, instance_id: str) -> None:
+    def leaving(self, request_id: str) -> None:
         """It may serve nobody any more: its slot is to be destroyed."""
-        place = self._instances.get(instance_id)
+        self._mark(request_id, LEAVING)
+
+    def _mark(self, request_id: str, mark: int) -> None:
+        place = self._places.get(request_id)
         if place is not None:
-            self._marks[place] = LEAVING
+            self._marks[place] = mark
 
     # What was learned
 

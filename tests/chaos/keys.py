@@ -24,6 +24,7 @@ from warmscaler.service.persistence.ledger import Ledger
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.scheduler.limits import SERVING
 from warmscaler.service.scheduler.scheduler import Scheduler
+from warmscaler.service.slots.answers import Made
 
 CALLERS = 64
 PARTS = 3
@@ -37,11 +38,11 @@ class Shapeless:
         self.made = 0
         self.live = 0
 
-    async def create_slot(self, request_id: str, memory_mb: int) -> str:
+    async def create_slot(self, request_id: str, memory_mb: int) -> Made:
         await asyncio.sleep(0)
         self.made += 1
         self.live += 1
-        return f"slot-{self.made}"
+        return Made(f"slot-{self.made}")
 
     async def init(self, request_id: str, slot_id: str, instance_id: str, meta: pb.Meta) -> None:
         await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmscaler.service.live.breaker import (
+from warmscaler.service.slots.breaker import (
     FIRST_OPEN_MS,
     JITTER,
     LAST_OPEN_MS,
@@ -15,11 +15,11 @@ from warmscaler.service.live.breaker import (
     THRESHOLD,
     Breaker,
 )
-from warmscaler.service.live.breaker import BreakerState as State
+from warmscaler.service.slots.breaker import BreakerState as State
 
 
 def opened(now_ms: float = 0.0) -> Breaker:
-    breaker = Breaker(Random(1))
+    breaker = Breaker(Random(1).random)
     for _ in range(THRESHOLD):
         assert breaker.wait_ms(now_ms) == 0.0
         breaker.failed(now_ms)
@@ -27,7 +27,7 @@ def opened(now_ms: float = 0.0) -> Breaker:
 
 
 def test_failures_in_a_row_open_it() -> None:
-    breaker = Breaker(Random(1))
+    breaker = Breaker(Random(1).random)
     for _ in range(3):
         for _ in range(THRESHOLD - 1):
             breaker.failed(0.0)
@@ -71,14 +71,14 @@ def test_a_probe_that_was_not_made_is_left_to_the_next() -> None:
     breaker = opened()
     now_ms = breaker.wait_ms(0.0)
     assert breaker.wait_ms(now_ms) == 0.0
-    breaker.not_made(now_ms)
+    breaker.not_made()
     assert breaker.state is State.OPEN
     assert breaker.wait_ms(now_ms) == 0.0
     assert breaker.wait_ms(now_ms) > 0.0
 
 
 def test_it_tells_when_it_changes() -> None:
-    breaker = Breaker(Random(1))
+    breaker = Breaker(Random(1).random)
     told: list[bool] = []
     breaker.on_change = told.append
     for _ in range(THRESHOLD + 3):
@@ -90,7 +90,7 @@ def test_it_tells_when_it_changes() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.0, 10_000.0), st.sampled_from("asf")), max_size=200))
 def test_a_platform_that_is_well_again_is_asked_again(steps: list[tuple[float, str]]) -> None:
-    breaker, now_ms = Breaker(Random(2)), 0.0
+    breaker, now_ms = Breaker(Random(2).random), 0.0
     for pause_ms, step in steps:
         now_ms += pause_ms
         if step == "a":

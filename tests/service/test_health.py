@@ -13,11 +13,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.service.running import PATIENCE_S, get, scaler, served, until
 from warmscaler.service.front.wire import SERVICE
-from warmscaler.service.live.breaker import THRESHOLD
 from warmscaler.service.observability import page as page_module
 from warmscaler.service.observability.health import Health, Phase
 from warmscaler.service.observability.metrics import Metrics
 from warmscaler.service.observability.page import Page
+from warmscaler.service.slots.breaker import THRESHOLD
 
 MODEL = f"{SERVICE}/model"
 

@@ -34,6 +34,8 @@ from warmscaler.service.persistence.ledger import (
 )
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.scheduler.scheduler import Scheduler
+from warmscaler.service.slots import lives
+from warmscaler.service.slots.times import StartLimits
 
 APP = ("app", "go", 60, 128)
 
@@ -57,8 +59,8 @@ def test_a_row_from_intent_to_end(tmp_path: Path) -> None:
             await ledger.intend(name, f"i-{name}", *APP)
         for name in ("b", "c", "d", "e"):
             await ledger.created(name, f"slot-{name}")
-        ledger.idle("i-c")
-        ledger.busy("i-d", "request")
+        ledger.idle("c")
+        ledger.busy("d", "request")
         ledger.gone("e")
         assert ledger.count() == 4
 
@@ -81,9 +83,8 @@ def test_a_place_is_used_again(tmp_path: Path) -> None:
         for turn in range(1_000):
             await ledger.intend(f"r{turn}", f"i{turn}", *APP)
             await ledger.created(f"r{turn}", f"s{turn}")
-            ledger.leaving(f"i{turn}")
+            ledger.leaving(f"r{turn}")
             ledger.gone(f"r{turn}")
-            ledger.forget_instance(f"i{turn}")
         await ledger.intend("last", "i", "key \x00 é", "", 0, 1 << 63)
 
     written(tmp_path / "ledger", write)
@@ -113,7 +114,7 @@ def test_of_another_boot_nothing_is_idle(tmp_path: Path) -> None:
     async def write(ledger: Ledger) -> None:
         await ledger.intend("r", "i", *APP)
         await ledger.created("r", "slot")
-        ledger.idle("i")
+        ledger.idle("r")
         ledger._database.execute("UPDATE about SET value = 'older' WHERE name = 'boot'")
 
     written(tmp_path / "ledger", write)
@@ -233,7 +234,7 @@ def test_a_disk_that_stands_still_holds_up_starts_only(
         await ledger.intend("a", "i-a", *APP)
         await ledger.created("a", "slot-a")  # and the checkpoint that is due
         starting = asyncio.create_task(ledger.intend("b", "i-b", *APP))
-        ledger.idle("i-a")
+        ledger.idle("a")
         await asyncio.sleep(0.05)
         assert not starting.done()
         moves.set()
@@ -260,12 +261,12 @@ async def run():
         print("intent", name, flush=True)
         await ledger.created(name, "s" + name)
         print("created", name, flush=True)
-        ledger.busy("i" + name, "r" + name)
+        ledger.busy(name, "r" + name)
         print("busy", name, flush=True)
-        ledger.idle("i" + name)
+        ledger.idle(name)
         print("idle", name, flush=True)
         if turn % 3 == 0:
-            ledger.leaving("i" + name)
+            ledger.leaving(name)
             ledger.gone(name)
 
 asyncio.run(run())
@@ -310,19 +311,21 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
 
 
 def driver_on(
-    path: Path, platform: Unsteady, reclaim_s: float | None = None
+    path: Path, platform: Unsteady, reclaim_s: float | None = None, slow_create_s: float = 60.0
 ) -> tuple[Driver, Ledger]:
     ledger = Ledger(path)
     scheduler = Scheduler(Fixed(60.0), id_prefix=f"run{len(platform.created)}-")
-    driver = Driver(scheduler, platform, ledger=ledger, reclaim_s=reclaim_s)
+    limits = StartLimits(slow_create_s=slow_create_s)
+    driver = Driver(scheduler, platform, ledger=ledger, reclaim_s=reclaim_s, limits=limits)
     driver.recover()
     return driver, ledger
 
 
 def abandon(driver: Driver, ledger: Ledger) -> None:
     """As near to SIGKILL as one process can: nothing more is done, nothing is told."""
-    for task in [*driver._tasks, *driver.slots._tasks]:
+    for task in driver._tasks:
         task.cancel()
+    driver.slots.close()
     ledger.close()
 
 
@@ -484,7 +487,7 @@ def test_a_ledger_without_its_marks(tmp_path: Path) -> None:
     async def write(ledger: Ledger) -> None:
         await ledger.intend("r", "i", *APP)
         await ledger.created("r", "slot")
-        ledger.busy("i", "request")
+        ledger.busy("r", "request")
 
     written(tmp_path / "ledger", write)
     marks = tmp_path / "ledger.marks"
@@ -495,11 +498,14 @@ def test_a_ledger_without_its_marks(tmp_path: Path) -> None:
     ledger.close()
 
 
-def test_a_slot_that_came_too_late_is_not_taken_for_the_one_that_serves(tmp_path: Path) -> None:
+def test_a_slot_that_came_too_late_is_not_taken_for_the_one_that_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lives, "LOOK_MS", 10.0)
+
     async def run() -> None:
         platform = Unsteady()
-        driver, ledger = driver_on(tmp_path / "ledger", platform)
-        driver.slots._slow_create_s = 0.05
+        driver, ledger = driver_on(tmp_path / "ledger", platform, slow_create_s=0.05)
         platform.hold("create")
         waiting = asyncio.create_task(driver.assign("r", META))
         await until(lambda: platform.held == 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from warmscaler.service.live.platform_client import PlatformError
 from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.slots.answers import Made, PlatformError
 
 
 class Unsteady:
@@ -44,7 +44,7 @@ class Unsteady:
         """The next calls go wrong like that."""
         self.faults[call].extend(faults)
 
-    async def create_slot(self, request_id: str, memory_mb: int) -> str:
+    async def create_slot(self, request_id: str, memory_mb: int) -> Made:
         fault = self._next("create")
         if fault is None or self.lose_reply:
             if request_id not in self.by_request:
@@ -57,7 +57,7 @@ class Unsteady:
         await self._held("create")
         if fault is not None:
             raise fault
-        return self.by_request[request_id]
+        return Made(self.by_request[request_id], memory_mb)
 
     async def init(self, request_id: str, slot_id: str, instance_id: str, meta: pb.Meta) -> None:
         self.inits += 1

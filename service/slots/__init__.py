@@ -1,0 +1,1 @@
+"""The life of a slot: a state machine without I/O."""
