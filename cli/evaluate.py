@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +32,7 @@ from warmscaler.data.files import whole
 from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.folder import ArtifactError, read_artifact, read_manifest
-from warmscaler.models.learned.habits import Model
+from warmscaler.models.learned.habits import PRICE_RANGE, Model, is_price
 from warmscaler.models.registry import KNOWN, PolicyError
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.cluster import ClusterError, connected
@@ -131,8 +130,8 @@ def evaluate(
         refuse_layout_on_a_cluster(trace, roles, memory_mb, init_ms, apps)
     if not 0.0 < split < 1.0:
         raise UserError(f"--split {split:g}: it must lie between 0 and 1")
-    if price is not None and not (isfinite(price) and price > 0.0):
-        raise UserError(f"--price {price:g}: it must be a number above 0")
+    if price is not None and not is_price(price):
+        raise UserError(f"--price {price:g}: {PRICE_RANGE}")
     if folds is not None and split != SPLIT:
         raise UserError("--folds splits by itself: leave out --split")
     if folds is not None and (outcomes or report or picture):

@@ -21,7 +21,7 @@ from warmscaler.data.recording import is_recording, observed_create_ms, read_rec
 from warmscaler.data.trace import Trace, TraceError
 from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import Store, StoreError
-from warmscaler.models.artifact.validity import MAX_PRICE
+from warmscaler.models.learned.habits import PRICE_RANGE, is_price
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.retraining.drift import Drift
 from warmscaler.training.retraining.job import job
@@ -48,11 +48,7 @@ def retrain_command(
     ] = 0.01,
     price: Annotated[
         float | None,
-        typer.Option(
-            min=1e-6,
-            max=MAX_PRICE,
-            help="Seconds of waiting a GB·s is worth, as for serve; else found.",
-        ),
+        typer.Option(help="Seconds of waiting a GB·s is worth, as for serve; else found."),
     ] = None,
     create_ms: Annotated[
         float | None,
@@ -77,6 +73,8 @@ def retrain_command(
     promoted.
     """
     try:
+        if price is not None and not is_price(price):
+            raise UserError(f"--price {price:g}: {PRICE_RANGE}")
         options = Options(
             window_ms=duration_ms("--window", window),
             holdout_ms=None if holdout is None else duration_ms("--holdout", holdout),

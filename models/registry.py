@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isfinite
 
-from warmscaler.models.learned.habits import Model
+from warmscaler.models.learned.habits import PRICE_RANGE, Model, is_price
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Policy
 from warmscaler.models.published.fixed import Fixed, Reference
@@ -44,8 +44,8 @@ def make_policy(name: str, model: Model | None = None, price: float | None = Non
     if kind == "learned" and not colon:
         if model is None:
             raise PolicyError("the policy learned needs a model: train one, name it with --model")
-        if price is not None and not (isfinite(price) and price > 0.0):
-            raise PolicyError(f"the price is {price:g}: it must be a number above 0")
+        if price is not None and not is_price(price):
+            raise PolicyError(f"the price is {price:g}: {PRICE_RANGE}")
         try:
             return Learned(model, price)
         except ValueError as error:  # the model's own price

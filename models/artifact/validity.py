@@ -7,10 +7,9 @@ from math import isfinite
 import numpy as np
 
 from warmscaler.models.artifact.folder import ArtifactError
-from warmscaler.models.learned.habits import MAX_LEVELS, Model
+from warmscaler.models.learned.habits import MAX_LEVELS, PRICE_RANGE, Model, is_price
 from warmscaler.models.learned.plan import FloatArray
 
-MAX_PRICE = 1e6
 MOST_GAPS = 1_024
 """Idle times of a level: more than training ever kept; the latest are taken."""
 
@@ -18,8 +17,8 @@ MOST_GAPS = 1_024
 def check_model(model: Model) -> None:
     """Raises ArtifactError, one line, where a number in `model` cannot be."""
     price = model.price_s_per_gb_s
-    if not (isfinite(price) and 0.0 < price <= MAX_PRICE):
-        raise ArtifactError(f"the model's price is {price:g}: train it again")
+    if not is_price(price):
+        raise ArtifactError(f"the model's price is {price:g}: {PRICE_RANGE}; train it again")
     prior_ms = model.prior_ms
     if not len(prior_ms) or not _are_times(prior_ms) or (np.diff(prior_ms) < 0.0).any():
         raise ArtifactError("the model's prior has impossible idle times: train it again")

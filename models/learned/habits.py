@@ -45,6 +45,17 @@ class LevelHabits:
         return self.gaps_ms[longer].tolist(), (self.phases_ms[longer] - PERIODS_MS[-1]).tolist()
 
 
+MIN_PRICE, MAX_PRICE = 1e-6, 1e6
+"""Seconds of waiting that a GB·s can be worth: beyond, nothing is ever kept or ever let go."""
+
+PRICE_RANGE = f"it must be from {MIN_PRICE:g} to {MAX_PRICE:g} seconds per GB·s"
+
+
+def is_price(price: float) -> bool:
+    """Whether it is one that decisions can be taken by; NaN is none."""
+    return MIN_PRICE <= price <= MAX_PRICE
+
+
 @dataclass(frozen=True, slots=True)
 class AppHabits:
     """What the trace says of one app."""

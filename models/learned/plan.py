@@ -91,7 +91,9 @@ class Plan:
             ready_ms = again_ms + self._start_ms
             if gap_ms < ready_ms:
                 # What a start under way saves of a miss is the part of it already done.
-                share = 1.0 - max(gap_ms - again_ms, 0.0) / self._start_ms
+                # One that takes no time is never under way.
+                under_way = gap_ms > again_ms
+                share = 1.0 - (gap_ms - again_ms) / self._start_ms if under_way else 1.0
                 return held_ms * hold_cost + share * miss_cost
             held_ms += self._start_ms
             age_ms = max(ready_ms, until_ms)

@@ -20,7 +20,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from warmscaler.models.learned.habits import MAX_LEVELS, PERIODS_MS, AppHabits, Model
+from warmscaler.models.learned.habits import (
+    MAX_LEVELS,
+    PERIODS_MS,
+    PRICE_RANGE,
+    AppHabits,
+    Model,
+    is_price,
+)
 from warmscaler.models.learned.level import Level
 from warmscaler.models.learned.plan import DRIFT_SHARE, NOTHING, Plan, Prior, plan, spread
 from warmscaler.models.learned.remembered import MOST_LEVELS, pack, unpack
@@ -327,8 +334,8 @@ class Learned(Policy):
         self.model = model or Model()
         self.price = self.model.price_s_per_gb_s if price is None else price
         """Seconds of waiting that a GB·s is worth."""
-        if not self.price > 0.0:
-            raise ValueError(f"the price must be above 0 seconds per GB·s, not {price}")
+        if not is_price(self.price):
+            raise ValueError(f"the price is {self.price:g}: {PRICE_RANGE}")
         self.prior = Prior(self.model.prior_ms, PRIOR_WEIGHT)
         self.until_ms = 0.0
         """When the training of the model ended, for whoever knows it: see `adopt`."""
