@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +110,42 @@ class Trace:
             self.status_code[rows],
             self.notes,
         )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        name: str = "frame",
+        memory_mb: int | None = None,
+        init_ms: int | None = None,
+        apps: Any = None,
+        **columns: str,
+    ) -> Trace:
+        """A trace of a polars or pandas DataFrame, or of a dict of columns: a row a request.
+
+        `columns` say which column is what where its name does not, as `app="fn",
+        arrival="ts:s", duration="took_ms"`; what else may be said is in `warmscaler.read_trace`.
+        Raises TraceError.
+
+        >>> from warmscaler import Trace
+        >>> calls = {"fn": ["a", "b", "a"], "ts": [1.7e9, 1.7e9 + 1, 1.7e9 + 60], "took": [80, 9, 75]}
+        >>> trace = Trace.from_frame(calls, duration="took:ms", memory_mb=512, init_ms=900)
+        >>> len(trace), [app.key for app in trace.apps]
+        (3, ['a', 'b'])
+        """
+        from warmscaler.data.tables.frames import trace_from_frame
+
+        return trace_from_frame(
+            frame, name=name, memory_mb=memory_mb, init_ms=init_ms, apps=apps, **columns
+        )
+
+    def to_frame(self) -> Any:
+        """A polars DataFrame, a row a request: app, memory_mb, init_ms, arrival (UTC), duration_ms,
+        status_code."""
+        from warmscaler.data.tables.frames import frame_of
+
+        return frame_of(self)
 
     def _rows(self, rows: slice) -> Trace:
         return Trace(

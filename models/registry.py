@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from math import isfinite
 
 from warmscaler.models.learned.habits import PRICE_RANGE, Model, is_price
@@ -21,6 +22,10 @@ KNOWN = (
     "greedy-dual:GB",
     "knative[:STABLE_WINDOW_SECONDS]",
 )
+
+ENTRY_POINTS = "warmscaler.policies"
+"""The group of entry points in which a package of one's own names its policies: what an entry names
+is called without anything, or with the text after the colon, and returns a Policy."""
 
 _WITH_NUMBER: dict[str, tuple[Callable[[float], Policy], Callable[[], Policy] | None]] = {
     "fixed": (Fixed, None),
@@ -59,7 +64,32 @@ def make_policy(name: str, model: Model | None = None, price: float | None = Non
         if without is not None:
             return without()
         raise PolicyError(f"the policy {name} needs a number: {_usage(kind)}")
-    raise PolicyError(f"there is no policy {name!r}: known are {', '.join(KNOWN)}")
+    own = _installed(kind)
+    if own is not None:
+        return _made(name, own, text if colon else None)
+    known = (*KNOWN, *sorted(entry.name for entry in entry_points(group=ENTRY_POINTS)))
+    raise PolicyError(f"there is no policy {name!r}: known are {', '.join(known)}")
+
+
+def _installed(kind: str) -> EntryPoint | None:
+    """The policy of that name which an installed package brings."""
+    return next(iter(entry_points(group=ENTRY_POINTS, name=kind)), None)
+
+
+def _made(name: str, entry: EntryPoint, text: str | None) -> Policy:
+    try:
+        make = entry.load()
+        policy = make() if text is None else make(text)
+    except Exception as error:  # whatever it is, it is not ours
+        raise PolicyError(
+            f"the policy {name} of {entry.value} cannot be made: {type(error).__name__}: {error}"
+        ) from None
+    if not isinstance(policy, Policy):
+        raise PolicyError(
+            f"the policy {name}: {entry.value} made a {type(policy).__name__}, no Policy"
+        )
+    policy.name = policy.name or name
+    return policy
 
 
 def _number(name: str, text: str) -> float:

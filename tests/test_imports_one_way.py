@@ -33,6 +33,7 @@ ROOMS = (
     "training/fitting",
     "training/evaluating",
     "training/reporting",
+    "training/study",
     "training/retraining",
     "cli",
 )

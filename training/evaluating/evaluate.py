@@ -174,12 +174,14 @@ def measure(
     model: Model | None = None,
     keep_requests: bool = False,
     keep_replay: bool = False,
+    own: Policy | None = None,
 ) -> Measured:
-    """Replays the window's trace from its start with one setting."""
+    """Replays the window's trace from its start with one setting, or with a policy of one's `own`
+    that nothing has used yet."""
     trace, split_ms = part.trace, part.split_ms
     if setting.policy == CLAIRVOYANT:
         return Measured(setting, clairvoyant(trace, split_ms, create_ms=create_ms))
-    policy = _policy(setting, model)
+    policy = _policy(setting, model) if own is None else own
     if isinstance(policy, Learned):
         setting = replace(setting, knob="price", knob_value=policy.price)
     scheduler = Scheduler(policy)

@@ -81,8 +81,8 @@ def chosen(policies: Sequence[str], *, price: float | None = None) -> list[Setti
     for policy in dict.fromkeys(policies):
         _check(policy)
         family, colon, text = policy.partition(":")
-        value = float(text) if colon else DEFAULTS.get(family)
         knob = KNOBS.get(family)
+        value = float(text) if colon and knob else DEFAULTS.get(family)
         learned_price = price if family == "learned" else None
         settings.append(
             Setting(policy, knob, value if learned_price is None else price, learned_price)

@@ -45,50 +45,55 @@ def frontier(measured: Sequence[Measured]) -> str:
     """Seconds of waiting against wasted GB·s, both logarithmic: down and left is better."""
     with _style("frontier"):
         figure, axes = _figure(9.0, 5.6)
-        families: dict[str, list[Measured]] = {}
-        for each in measured:
-            families.setdefault(each.setting.family, []).append(each)
-        for family, members in families.items():
-            if family == CLAIRVOYANT:
-                waste = members[0].figures.wasted_gb_s
-                colour = COLOURS[CLAIRVOYANT]
-                axes.axvline(waste, color=colour, linestyle="--", label=f"{family} (no waiting)")
-                continue
-            points = [
-                (each.figures.wasted_gb_s, each.figures.wait_s)
-                for each in sorted(members, key=lambda each: each.figures.wasted_gb_s)
-                if each.figures.wait_s > 0.0 and each.figures.wasted_gb_s > 0.0
-            ]
-            if not points:
-                continue
-            ours = family == LEARNED
-            axes.plot(
-                *zip(*points, strict=True),
-                marker="o",
-                markersize=6 if ours else 4,
-                linewidth=2.4 if ours else 1.2,
-                color=COLOURS.get(family, "#444444"),
-                label=family,
-                zorder=3 if ours else 2,
-            )
-        for each in _named(measured):
-            if each.figures.wait_s > 0.0 and each.figures.wasted_gb_s > 0.0:
-                axes.annotate(
-                    each.setting.policy.removeprefix("fixed:") + "s"
-                    if each.setting.family == "fixed"
-                    else each.setting.policy,
-                    (each.figures.wasted_gb_s, each.figures.wait_s),
-                    xytext=(5, 5),
-                    textcoords="offset points",
-                    fontsize=8,
-                    color=COLOURS.get(each.setting.family, "#444444"),
-                )
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel("wasted memory, GB·s")
-        axes.set_ylabel("waiting, s")
-        axes.legend(frameon=False, fontsize=9)
+        draw_frontier(axes, measured)
         return _svg(figure)
+
+
+def draw_frontier(axes: Axes, measured: Sequence[Measured]) -> None:
+    """Draws the frontier into `axes`: each family's settings joined, the named ones labelled."""
+    families: dict[str, list[Measured]] = {}
+    for each in measured:
+        families.setdefault(each.setting.family, []).append(each)
+    for family, members in families.items():
+        if family == CLAIRVOYANT:
+            waste = members[0].figures.wasted_gb_s
+            colour = COLOURS[CLAIRVOYANT]
+            axes.axvline(waste, color=colour, linestyle="--", label=f"{family} (no waiting)")
+            continue
+        points = [
+            (each.figures.wasted_gb_s, each.figures.wait_s)
+            for each in sorted(members, key=lambda each: each.figures.wasted_gb_s)
+            if each.figures.wait_s > 0.0 and each.figures.wasted_gb_s > 0.0
+        ]
+        if not points:
+            continue
+        ours = family == LEARNED
+        axes.plot(
+            *zip(*points, strict=True),
+            marker="o",
+            markersize=6 if ours else 4,
+            linewidth=2.4 if ours else 1.2,
+            color=COLOURS.get(family, "#444444"),
+            label=family,
+            zorder=3 if ours else 2,
+        )
+    for each in _named(measured):
+        if each.figures.wait_s > 0.0 and each.figures.wasted_gb_s > 0.0:
+            axes.annotate(
+                each.setting.policy.removeprefix("fixed:") + "s"
+                if each.setting.family == "fixed"
+                else each.setting.policy,
+                (each.figures.wasted_gb_s, each.figures.wait_s),
+                xytext=(5, 5),
+                textcoords="offset points",
+                fontsize=8,
+                color=COLOURS.get(each.setting.family, "#444444"),
+            )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("wasted memory, GB·s")
+    axes.set_ylabel("waiting, s")
+    axes.legend(frameon=False, fontsize=9)
 
 
 def distribution(
