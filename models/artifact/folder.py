@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,6 +35,11 @@ _ARRAY_NAME = re.compile(r"[a-z0-9_]{1,64}")
 _LIBRARIES = ("numpy", "polars", "lightgbm", "scikit-learn")
 _MAX_MANIFEST_BYTES = 64 << 20
 """A manifest larger than this is not ours; it is read into memory before it can be checked."""
+
+
+PATIENCE_S = 10.0
+SETTLE_S = 0.05
+"""A folder that cannot be read and does not change for so long is not being replaced."""
 
 
 class ArtifactError(Exception):
@@ -81,14 +87,37 @@ def check_target(folder: Path) -> None:
 
 def read_artifact(folder: Path) -> Model:
     """The model in `folder`. Raises `ArtifactError` unless it is exactly what was written."""
+    return read_whole(folder)[0]
+
+
+def read_whole(folder: Path) -> tuple[Model, dict[str, Any]]:
+    """The model in `folder` and its manifest, which belong together; see `read_artifact`.
+
+    Where it is replaced meanwhile it is read again, for as long as that goes on, up to PATIENCE_S.
+    """
     folder = Path(folder)
+    end_s = time.monotonic() + PATIENCE_S
+    while True:
+        before = _signature(folder)
+        try:
+            return _read(folder)
+        except ArtifactError:
+            if _signature(folder) == before:
+                time.sleep(SETTLE_S)
+                if _signature(folder) == before:
+                    raise
+            if time.monotonic() > end_s:
+                raise
+
+
+def _read(folder: Path) -> tuple[Model, dict[str, Any]]:
     manifest = read_manifest(folder)
     try:
         files = manifest["files"]
         arrays = {
             name: _read_array(folder, name, files[f"{name}.npy"]) for name in manifest["arrays"]
         }
-        return Model.from_parts(arrays, manifest["settings"])
+        return Model.from_parts(arrays, manifest["settings"]), manifest
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise ArtifactError(
             f"{folder}: its arrays do not make a model ({error}): train it again"
@@ -120,6 +149,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if manifest.get("sha256") != _manifest_sha256(manifest):
         raise ArtifactError(f"{path}: was altered since training: train the model again")
     return manifest
+
+
+def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...] | None:
+    """Another whenever the folder, or a file in it, was changed or replaced; None without one."""
+    try:
+        stats = [(path.name, path.stat()) for path in (folder, *sorted(folder.iterdir()))]
+    except OSError:
+        return None
+    return tuple((name, each.st_ino, each.st_size, each.st_mtime_ns) for name, each in stats)
 
 
 def _write_files(new: Path, model: Model, about: Mapping[str, Any]) -> None:

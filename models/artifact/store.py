@@ -32,8 +32,8 @@ from warmscaler.data.files import PARTIAL, sync, whole
 from warmscaler.models.artifact.folder import (
     MANIFEST,
     ArtifactError,
-    read_artifact,
     read_manifest,
+    read_whole,
     write_artifact,
 )
 from warmscaler.models.artifact.validity import check_model
@@ -149,8 +149,7 @@ class Store:
     def read(self, version: str) -> tuple[Model, dict[str, Any]]:
         """A version's model and manifest, every byte verified. Raises StoreError, ArtifactError."""
         with self._fetched(version) as folder:
-            manifest = read_manifest(folder)
-            model = read_artifact(folder)
+            model, manifest = read_whole(folder)
         check_model(model)
         return model, manifest
 
@@ -169,13 +168,13 @@ class Store:
 
     def add_folder(self, folder: Path) -> str:
         """Adds the model in `folder`, as `scaler train` makes one. Raises StoreError, ArtifactError."""
-        manifest = read_manifest(folder)
-        check_model(read_artifact(folder))
+        model, manifest = read_whole(folder)
+        check_model(model)
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{manifest['sha256'][:12]}"
         target = self._path(name)
         try:
             if self.folder is not None:
-                self._place(folder, Path(target))
+                self._place(folder, Path(target), manifest["sha256"])
             elif not self._fs.exists(f"{target}/{MANIFEST}"):
                 for file in sorted(manifest["files"]):
                     self._fs.pipe_file(f"{target}/{file}", (folder / file).read_bytes())
@@ -285,8 +284,8 @@ class Store:
             raise StoreError(f"{self.location}: cannot be written ({_line(error)})") from None
         return Pointer(version, sha256, promoted, tuple(history))
 
-    def _place(self, folder: Path, target: Path) -> None:
-        """A copy of `folder` that appears at `target` whole."""
+    def _place(self, folder: Path, target: Path, sha256: str) -> None:
+        """A copy of `folder`, whose manifest has this checksum, that appears at `target` whole."""
         if target.exists():
             return  # the same bytes: its name has their checksum
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -299,6 +298,8 @@ class Store:
                     copy.write(content)
                     copy.flush()
                     os.fsync(copy.fileno())
+            if read_whole(new)[1]["sha256"] != sha256:
+                raise OSError(f"{folder} was replaced meanwhile; try again")
             try:
                 new.rename(target)
             except OSError:

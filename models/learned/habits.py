@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -87,9 +88,13 @@ class Model:
         """Everything else as flat arrays; levels follow each other app by app."""
         levels = [level for app in self.apps.values() for level in app.levels]
         gaps = [level.gaps_ms for level in levels]
+        # One after the other, each as long as it is: NumPy's own texts are all as long as the
+        # longest, and end at a NUL.
+        keys = [key.encode("utf-8", "surrogatepass") for key in self.apps]
         return {
             "prior_ms": self.prior_ms,
-            "app_keys": np.array(list(self.apps), dtype=np.str_),
+            "app_key_bytes": np.frombuffer(b"".join(keys), dtype=np.uint8),
+            "app_key_ends": np.cumsum([len(each) for each in keys], dtype=np.int64),
             "app_start_ms": np.array([app.start_ms for app in self.apps.values()], dtype=float),
             "app_levels": np.array([len(app.levels) for app in self.apps.values()], dtype=np.int64),
             "level_covered_ms": np.array([level.covered_ms for level in levels], dtype=float),
@@ -121,12 +126,12 @@ class Model:
         apps = {}
         position = 0
         for key, start_ms, count in zip(
-            arrays["app_keys"].tolist(),
+            _keys(arrays["app_key_bytes"], arrays["app_key_ends"]),
             arrays["app_start_ms"].tolist(),
             arrays["app_levels"].tolist(),
             strict=True,
         ):
-            apps[str(key)] = AppHabits(start_ms, tuple(levels[position : position + count]))
+            apps[key] = AppHabits(start_ms, tuple(levels[position : position + count]))
             position += count
         return cls(
             float(settings["price_s_per_gb_s"]),
@@ -134,3 +139,17 @@ class Model:
             float(settings["start_ms"]),
             apps,
         )
+
+
+def _keys(content: npt.NDArray[Any], ends: npt.NDArray[Any]) -> list[str]:
+    """Texts that lie one after the other as UTF-8. Raises ValueError where they do not."""
+    if content.dtype != np.uint8 or ends.dtype != np.int64 or content.ndim != 1 or ends.ndim != 1:
+        raise ValueError("keys of another kind")
+    starts = [0, *ends.tolist()]
+    if starts[-1] != len(content) or any(np.diff(ends, prepend=0) < 0):
+        raise ValueError("keys out of order")
+    text = content.tobytes()
+    keys = [text[begin:end].decode("utf-8", "surrogatepass") for begin, end in pairwise(starts)]
+    if len(set(keys)) < len(keys):
+        raise ValueError("an app that is there twice")
+    return keys

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from warmscaler.models.artifact.folder import ArtifactError, read_artifact, read_manifest
+from warmscaler.models.artifact.folder import ArtifactError, read_whole
 from warmscaler.models.artifact.store import Store
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
@@ -43,8 +43,8 @@ def choose_policy(
     try:
         if folder is None:
             raise ArtifactError("no model is named: train one, name it with --model")
-        policy = make_policy(name, model=read_artifact(folder), price=price)
-        manifest = read_manifest(folder)
+        read, manifest = read_whole(folder)
+        policy = make_policy(name, model=read, price=price)
         if isinstance(policy, Learned):
             policy.until_ms = trained_until_ms(manifest)
     except ArtifactError as error:

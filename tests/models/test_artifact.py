@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.traces import trace_of
 from warmscaler.models.artifact import folder as artifact_folder
@@ -17,9 +23,10 @@ from warmscaler.models.artifact.folder import (
     ArtifactError,
     read_artifact,
     read_manifest,
+    read_whole,
     write_artifact,
 )
-from warmscaler.models.learned.habits import Model
+from warmscaler.models.learned.habits import AppHabits, LevelHabits, Model
 from warmscaler.training.fitting.fit import fit
 
 ABOUT: dict[str, Any] = {
@@ -154,3 +161,99 @@ def test_a_manifest_made_to_harm(folder: Path, tmp_path: Path) -> None:
 def test_missing_array(folder: Path) -> None:
     an_array(folder).unlink()
     assert "missing" in refused(folder)
+
+
+LEVEL = LevelHabits(np.array([1_000.0]), np.array([3.0]), 5.0, 0.0)
+
+
+def with_keys(keys: list[str]) -> Model:
+    """Each app starts in another time."""
+    return Model(apps={key: AppHabits(float(n), (LEVEL,)) for n, key in enumerate(keys)})
+
+
+@given(st.lists(st.text(max_size=20), unique=True, max_size=8))
+@example(["a", "a\0", "", "\0", "ä", "\U0001f600", "a" * 50_000])
+def test_every_key_is_another_app(keys: list[str]) -> None:
+    model = with_keys(keys)
+    read = Model.from_parts(model.arrays(), model.settings())
+    assert {key: app.start_ms for key, app in read.apps.items()} == {
+        key: float(n) for n, key in enumerate(keys)
+    }
+
+
+def test_a_long_key_costs_its_own_length(tmp_path: Path) -> None:
+    keys = [f"app-{n}" for n in range(2_000)]
+    write_artifact(tmp_path / "short", with_keys(keys), {})
+    write_artifact(tmp_path / "long", with_keys([*keys, "x" * 50_000]), {})
+    short, long = (
+        sum(file.stat().st_size for file in (tmp_path / name).iterdir())
+        for name in ("short", "long")
+    )
+    assert long - short < 60_000
+    assert set(read_artifact(tmp_path / "long").apps) == {*keys, "x" * 50_000}
+
+
+def test_keys_that_cannot_be_are_refused(folder: Path) -> None:
+    model = with_keys(["a", "b"])
+    good = model.arrays()
+    for changes in (
+        {"app_key_ends": np.array([1, 3])},
+        {"app_key_ends": np.array([2, 1])},
+        {"app_key_ends": np.array([-1, 2])},
+        {"app_key_ends": np.array([1.0, 2.0])},
+        {"app_key_bytes": np.frombuffer(b"a\xff", dtype=np.uint8)},
+        {"app_key_bytes": np.frombuffer(b"aa", dtype=np.uint8)},
+        {"app_key_bytes": np.array([97, 98])},
+    ):
+        with pytest.raises(ValueError, match=r"keys|twice|decode"):
+            Model.from_parts(good | changes, model.settings())
+
+
+REPLACES = """
+import sys, time
+from pathlib import Path
+from tests.models.test_artifact import with_keys
+from warmscaler.models.artifact.folder import write_artifact
+number = 0
+while True:
+    number += 1
+    write_artifact(Path(sys.argv[1]), with_keys([str(number)]), {"number": number})
+"""
+
+
+def test_a_folder_that_is_replaced_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    """By a process that does nothing else: each time it is one of its models, whole."""
+    folder = tmp_path / "model"
+    write_artifact(folder, with_keys(["0"]), {"number": 0})
+    other = subprocess.Popen(
+        [sys.executable, "-c", REPLACES, folder], cwd=Path(__file__).parents[2]
+    )
+    seen: set[int] = set()
+    try:
+        while len(seen) < 8:
+            model, manifest = read_whole(folder)
+            assert list(model.apps) == [str(manifest["number"])]
+            seen.add(manifest["number"])
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_folder_that_is_copied_over_file_by_file_is_read_again(tmp_path: Path) -> None:
+    """As `cp` does it: for a while it holds some files of the one, some of the other."""
+    old, new = with_keys(["old"]), with_keys(["new", "newer"])
+    write_artifact(tmp_path / "model", old, {})
+    write_artifact(tmp_path / "new", new, {})
+
+    def copy() -> None:
+        for file in sorted((tmp_path / "new").iterdir()):
+            (tmp_path / "model" / file.name).write_bytes(file.read_bytes())
+            time.sleep(0.01)
+
+    copying = Thread(target=copy)
+    copying.start()
+    while copying.is_alive():
+        read = read_artifact(tmp_path / "model")
+        assert same(read, old) or same(read, new)
+    copying.join()
+    assert same(read_artifact(tmp_path / "model"), new)
