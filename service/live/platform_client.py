@@ -38,6 +38,12 @@ _HOPELESS = {
     grpc.StatusCode.OUT_OF_RANGE,
 }
 """The same call would fail again, and did nothing."""
+_NOT_DONE = _HOPELESS | {
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.NOT_FOUND,
+}
+"""The platform says that it did nothing."""
 
 
 class PlatformClient:
@@ -187,11 +193,10 @@ class PlatformClient:
 def _failure(call: str, error: grpc.aio.AioRpcError) -> PlatformError:
     code = error.code()
     details = " ".join((error.details() or "").split())
-    hopeless = code in _HOPELESS
     return PlatformError(
         f"{call} failed: {code.name}: {details}"[:300],
-        retry=not hopeless,
-        in_doubt=not hopeless,
+        retry=code not in _HOPELESS,
+        in_doubt=code not in _NOT_DONE,
         unreachable=code is grpc.StatusCode.UNAVAILABLE,
         timed_out=code is grpc.StatusCode.DEADLINE_EXCEEDED,
         not_found=code is grpc.StatusCode.NOT_FOUND,

@@ -255,6 +255,7 @@ class Lives(GivingBack):
             error = PlatformError(f"CreateSlot answered with {sizes}", retry=True)
             self.breakers.create_failed(now_ms, blamed(life), error, life.sent_ms)
             report = Report(f"slot={made.slot_id} is given back: {sizes}", "less_memory")
+            life.reason = "it is too small"
             effects = self._try_failed(now_ms, life, error, doubtful=False, rename=True, keep=True)
             return [report, *self._write_created(life), *effects]
         self.breakers.created(now_ms, blamed(life))
@@ -290,18 +291,20 @@ class Lives(GivingBack):
         life.unsure = doubtful
         life.state = State.PLANNED
         self._alarms.set(life, inf)
-        effects: Effects = [] if doubtful or keep else [Erase(life.name)]
         if len(start.lives) > 1:  # the others may still answer
             start.lives.remove(life)
             self._alarms.set(start.lives[-1], now_ms + 1000.0 * self.limits.slow_create_s)
-            return effects + self._leave(now_ms, life, keep=keep)
+            return self._leave(now_ms, life, keep=keep)
         pause_ms = self._pause_ms(now_ms, start.instance_id, error, start.failures)
         if pause_ms is None:
-            return effects + self._leave(now_ms, life, keep=keep) + self._give_up(start, error)
+            return self._leave(now_ms, life, keep=keep) + self._give_up(start, error)
+        effects: Effects = []
         if rename:
             start.lives.remove(life)
-            effects += self._leave(now_ms, life, keep=keep)
+            effects = self._leave(now_ms, life, keep=keep)
             life = self._plan(start)
+        elif not doubtful:
+            effects = [Erase(life.name)]
         self._alarms.set(life, now_ms + pause_ms)
         return effects
 
@@ -354,7 +357,7 @@ class Lives(GivingBack):
         if not_written:  # it costs as much as any other
             effects.append(Report(f"slot={life.slot_id} is not in the ledger: {not_written}"))
         if life.instance_id is None:
-            return effects + self.give_back(now_ms, life, "it came too late")
+            return effects + self.give_back(now_ms, life, life.reason or "it came too late")
         return [*effects, TellCreated(life.instance_id)]
 
     def initialise(self, now_ms: float, life: Life, _: object) -> Effects:

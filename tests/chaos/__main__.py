@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import uvloop
 from rich.console import Console
 from rich.table import Table
@@ -30,6 +31,8 @@ def checks(outcome: Outcome) -> list[Check]:
     """What must hold after a run."""
     books = outcome.books
     answers = books.answers
+    cold = len(books.cold_waits_s) + books.unserved
+    served = len(books.cold_waits_s) / max(cold, 1)
 
     def none(name: str, count: int, of: str = "") -> Check:
         return Check(name, f"0{of}", str(count), count == 0)
@@ -41,10 +44,24 @@ def checks(outcome: Outcome) -> list[Check]:
         none("instances destroyed while in use", books.taken_away),
         none("requests unanswered", answers["unanswered"], f" of {answers.total()}"),
         none("requests failed that no fault hit", answers["failed without a fault"]),
+        Check(
+            "healthy cold starts served, beside three tenants in trouble",
+            "≥ 99 %",
+            f"{served:.2%} of {cold}",
+            served >= 0.99,
+        ),
         none("calls for slots that never were", outcome.unknown_slots),
         none("exceptions in the log", outcome.tracebacks),
         Check("exit code after SIGTERM", "0", str(outcome.exit_code), outcome.exit_code == 0),
     ]
+
+
+def _quantiles(waits_s: list[float]) -> str:
+    """Median and tail."""
+    if not waits_s:
+        return "none"
+    median, p99 = np.quantile(waits_s, (0.5, 0.99))
+    return f"{median:.2f}, p99 {p99:.2f}"
 
 
 def show(title: str, rows: list[Check], notes: dict[str, object], *, as_json: bool) -> int:
@@ -78,6 +95,8 @@ def main() -> int:
         )
     notes: dict[str, object] = {
         "answers": dict(outcome.books.answers),
+        "cold starts waited, s": _quantiles(outcome.books.cold_waits_s),
+        "tenants in trouble heard": outcome.tenants,
         "scaler killed": outcome.kills,
         "down after a kill, s": [round(each, 2) for each in outcome.recovery_s],
         "platform restarted": outcome.platform_restarts,

@@ -25,6 +25,11 @@ MOST_MS = 1_000.0
 AFTER_S = 5.5
 """After an outage of the platform the breaker may stay open for so long."""
 APPS = 16
+DIRECT_CHANNEL = [
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+]
 
 
 @dataclass(slots=True)
@@ -42,6 +47,12 @@ class Books:
     wrong: list[str] = field(default_factory=list)
     """Requests that failed and no fault was injected."""
     waits_s: list[float] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    """Instances that served a request."""
+    cold_waits_s: list[float] = field(default_factory=list)
+    """What the first request of each instance waited: cold starts that were served."""
+    unserved: int = 0
+    """Requests that got no instance, no outage being to blame: cold starts, as what is idle serves."""
 
     def destroyed(self, instance_id: str) -> None:
         """The platform tells of every slot it takes back."""
@@ -75,14 +86,7 @@ class Callers:
             pb.Meta(key=f"app-{n}", runtime="go", timeout_in_secs=5, memory_in_mb=128)
             for n in range(APPS)
         ]
-        self._channel = grpc.aio.insecure_channel(
-            target,
-            options=[
-                ("grpc.initial_reconnect_backoff_ms", 50),
-                ("grpc.min_reconnect_backoff_ms", 50),
-                ("grpc.max_reconnect_backoff_ms", 200),
-            ],
-        )
+        self._channel = grpc.aio.insecure_channel(target, options=DIRECT_CHANNEL)
         self._stub: Any = ScalerStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def ready(self) -> None:
@@ -135,6 +139,9 @@ class Callers:
         books.given_twice += instance_id in books.in_use
         books.in_use[instance_id] = request_id
         books.waits_s.append(time.monotonic() - began_s)
+        if instance_id not in books.seen:
+            books.seen.add(instance_id)
+            books.cold_waits_s.append(time.monotonic() - began_s)
         await asyncio.sleep(min(random.expovariate(1.0 / MEAN_MS), self._most_ms) / 1000.0)
         del books.in_use[instance_id]
         await self._idle(reply.assigment, need_destroy=random.random() < 0.02)
@@ -161,11 +168,13 @@ class Callers:
 
     def _failed(self, reason: str, began_s: float) -> None:
         books = self._books
+        excused = books.excused(began_s, time.monotonic())
+        books.unserved += not excused and "Idle: " not in reason
         if reason.startswith(("DEADLINE_EXCEEDED", "Idle: DEADLINE_EXCEEDED")):
             books.answers["unanswered"] += 1
         elif TOLD_TO_FAIL in reason:
             books.answers["failed by its own fault"] += 1
-        elif books.excused(began_s, time.monotonic()):
+        elif excused:
             books.answers["failed in an outage"] += 1
         else:
             books.answers["failed without a fault"] += 1

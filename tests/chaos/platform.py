@@ -57,10 +57,14 @@ class ChaosPlatform(SimulatedPlatform):
 
     on_destroy: Callable[[str], None] = lambda _: None
     """Gets the instance of every slot that is destroyed."""
+    refuses: Callable[[pb.CreateSlotRequest], bool] = lambda _: False
+    """Says which CreateSlots find no room."""
     _making: dict[str, asyncio.Task[pb.CreateSlotReply]] = field(default_factory=dict)
 
     async def CreateSlot(self, request: pb.CreateSlotRequest, context: Any) -> pb.CreateSlotReply:  # noqa: N802
         """A new slot, or the one that this request was given."""
+        if self.refuses(request):
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no host has so much memory")
         making = self._making.get(request.request_id)
         if making is None:
             making = asyncio.create_task(self._make(request))

@@ -17,6 +17,7 @@ from random import Random
 
 from tests.chaos.callers import AFTER_S, APPS, Books, Callers
 from tests.chaos.platform import ChaosPlatform, Dice
+from tests.chaos.tenants import CLINGING, HANGS_S, SLOW, Tenants
 from tests.service.running import get
 
 RECLAIM_S = 4.0
@@ -45,6 +46,8 @@ class Outcome:
     calls_slow: int = 0
     tracebacks: int = 0
     recovery_s: list[float] = field(default_factory=list)
+    tenants: dict[str, int] = field(default_factory=dict)
+    """What those in trouble heard."""
 
 
 class Scaler:
@@ -142,9 +145,10 @@ async def chaos(
     books = outcome.books
     dice = Dice(seed)
     platform = ChaosPlatform(
-        {f"app-{number}": INIT_MS for number in range(APPS)},
+        dict.fromkeys(
+            (*(f"app-{number}" for number in range(APPS)), SLOW.key, CLINGING.key), INIT_MS
+        ),
         create_ms=CREATE_MS,
-        faults=dice,
         on_destroy=books.destroyed,
     )
     await platform.start()
@@ -152,6 +156,9 @@ async def chaos(
     await scaler.start()
     callers = Callers(f"127.0.0.1:{scaler.port}", books, seed + 1)
     await callers.ready()
+    tenants = Tenants(f"127.0.0.1:{scaler.port}", dice, seed + 3)
+    tenants.of(platform)
+    tenants.start()
 
     async def disturb() -> None:
         random = Random(seed + 2)
@@ -179,8 +186,14 @@ async def chaos(
     await callers.call_for(duration_s, rate)
     await disturbing
     await callers.finish()
+    await tenants.stop()
     await asyncio.sleep(RECLAIM_S + KEEP_S + 3.0)  # one window: whoever is gone is known to be
     dice.on = False
+    outcome.tenants = dict(tenants.answers)
+    # What hangs hangs for as long as it was to, and is tried again after that.
+    end_s = time.monotonic() + HANGS_S
+    while (platform.live_slots or scaler.rows()) and time.monotonic() < end_s:  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
     outcome.exit_code = await scaler.terminate()
     outcome.slots, outcome.live_slots = len(platform.slots), platform.live_slots
     outcome.ledger_rows = len(scaler.rows())

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.service.transcripts.scheduler_machine import SchedulerMachine
+from tests.service.transcripts.slots_machine import SlotsMachine
 from tests.service.transcripts.transcript import Machine, TranscriptError, in_ms, in_words, play
 
 HERE = Path(__file__).parent
-MACHINES: dict[str, type[Machine]] = {"scheduler": SchedulerMachine}
+MACHINES: dict[str, type[Machine]] = {"scheduler": SchedulerMachine, "slots": SlotsMachine}
 """By the folder of their texts."""
 TEXTS = [text for folder in MACHINES for text in sorted((HERE / folder).glob("*.txt"))]
 
