@@ -76,7 +76,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback(
     no_args_is_help=True,
     epilog="Exit codes: 0 done; 1 it does not serve (health), or no longer (serve); 2 a mistake,"
-    " said in one line on stderr; 3 and 10 are retrain's; 130 Ctrl-C; 143 SIGTERM."
+    " said in one line on stderr; 3 and 10 are retrain's; 129 SIGHUP; 130 Ctrl-C;"
+    " 143 SIGTERM."
     " Results go to stdout, notes and progress to stderr.",
 )
 def _scaler(

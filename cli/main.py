@@ -5,14 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 
+from warmscaler.cli import streams
 from warmscaler.cli.errors import UserError, fail
+from warmscaler.service.stopping import stopping
 
 
 def main() -> None:
     """Runs the command; a mistake of the user's is one line on stderr and exit code 2."""
+    streams.mend()
     # As a container's first process we would not be ended by SIGTERM, and half-written files are
     # cleared away on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in stopping():
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         _run(sys.argv[1:])
     except UserError as error:

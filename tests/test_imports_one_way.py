@@ -23,6 +23,7 @@ ROOMS = (
     "service/observer.py",
     "service/address.py",
     "service/switch_interval.py",
+    "service/stopping.py",
     "service/persistence",
     "service/live",
     "service/observability",

@@ -40,6 +40,7 @@ from warmscaler.service.scheduler.limits import SERVING as SERVING_LIMITS
 from warmscaler.service.scheduler.limits import Limits
 from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.service.slots.times import StartLimits
+from warmscaler.service.stopping import stopping
 from warmscaler.service.switch_interval import switch_soon
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -272,14 +273,14 @@ async def serve_until_signal(
     grace_s: float = DRAIN_GRACE_S,
     operations: Operations | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains.
+    """Serves until SIGTERM, SIGHUP or SIGINT, then drains.
 
     Raises PortInUse, PageInUse, TlsError, and ServerEnded once all is given back.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     # Before gRPC makes anything: who raises amid that leaves half of it, which takes us down.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (*stopping(), signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     operations = operations or Operations()
     health = Health()
