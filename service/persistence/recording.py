@@ -11,21 +11,16 @@ A disk that is full, or broken, costs records and raises `problem`; serving know
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from math import ceil
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
-
-import polars as pl
 
 from warmscaler.data.files import PARTIAL
 from warmscaler.data.recording import (
@@ -33,15 +28,12 @@ from warmscaler.data.recording import (
     JOURNAL,
     NAME,
     SEGMENT,
-    journal_line,
-    read_journal,
-    table_of,
-    write_segment,
 )
 from warmscaler.data.trace import LIMITS
 from warmscaler.models.policy import Instance
 from warmscaler.service.observer import Observer, Served
 from warmscaler.service.persistence.retention import PAUSE_SHARE, ages
+from warmscaler.service.persistence.segment import Segment, begun_s, fold
 from warmscaler.service.proto import scaler_pb2 as pb
 
 log = logging.getLogger("scaler.recording")
@@ -51,8 +43,6 @@ CHUNK = 250
 """Records that the thread turns into columns before it lets the event loop run."""
 MAX_QUEUE = 200_000
 """Records that wait to be written; one more is dropped and counted."""
-TABLE_ROWS = 1_000
-"""Of the open segment so many become a table at once: more would hold the event loop for longer."""
 MAX_APPS = 100_000
 """Apps whose start-up times are remembered."""
 RETRY_S = 5.0
@@ -103,7 +93,7 @@ class Recorder(Observer):
         """By instance that is being initialised: what CreateSlot took."""
         self._starts: dict[str, tuple[float, float]] = {}
         """By app: what CreateSlot and Init take, smoothed."""
-        self._segment: _Segment | None = None
+        self._segment: Segment | None = None
         self._stop = Event()
         self._thread = Thread(target=self._run, name="recording", daemon=True)
         try:
@@ -216,7 +206,7 @@ class Recorder(Observer):
             left -= count
             try:
                 if self._segment is None:
-                    self._segment = _Segment(self.folder)
+                    self._segment = Segment(self.folder)
                 elif self._segment.rows > 4 * self._segment_rows:
                     raise OSError(errno.ENOSPC, "the open segment cannot be closed")
                 self._segment.add(columns)
@@ -286,7 +276,7 @@ class Recorder(Observer):
                     partial.unlink(missing_ok=True)
             for journal in sorted(self.folder.glob(f"*{JOURNAL}")):
                 if NAME.fullmatch(journal.stem):
-                    _fold(journal)
+                    fold(journal)
             self._retain()
         except Exception as error:  # it must not keep new records from being written
             log.warning("%s: cannot be tidied: %s", self.folder, error)
@@ -321,87 +311,3 @@ def _status(outcome: str, code: int) -> int:
     """2xx exactly where the instance was kept, whatever Idle said."""
     kept = outcome == "kept"
     return code if kept == (200 <= code < 300) else 200 if kept else 500
-
-
-class _Segment:
-    """The open segment: its journal, and the same rows in memory."""
-
-    def __init__(self, folder: Path) -> None:
-        """Raises OSError."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        while True:
-            now = datetime.now(UTC)
-            stamp = f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}"
-            self._path = folder / f"{stamp}-{secrets.token_hex(4)}{JOURNAL}"
-            self._file = os.open(self._path, flags, 0o644)
-            fcntl.flock(self._file, fcntl.LOCK_EX)  # while we live nobody else folds it
-            if os.fstat(self._file).st_nlink:
-                break
-            os.close(self._file)  # folded away before we held it
-        self._began_s = time.monotonic()
-        self._size = 0
-        self._pending: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-        self._tables: list[pl.DataFrame] = []
-        self.rows = 0
-
-    def age_s(self) -> float:
-        """How long it is open."""
-        return time.monotonic() - self._began_s
-
-    def add(self, columns: dict[str, list[Any]]) -> None:
-        """Appends to the journal, wholly or not at all. Raises OSError."""
-        line = journal_line(columns)
-        try:
-            written = 0
-            while written < len(line):
-                written += os.write(self._file, line[written:])
-        except OSError:
-            os.ftruncate(self._file, self._size)
-            raise
-        self._size += len(line)
-        for name, values in columns.items():
-            self._pending[name] += values
-        self.rows += len(columns["app"])
-        if len(self._pending["app"]) >= TABLE_ROWS:
-            self._gather()
-
-    def close(self) -> None:
-        """Makes it a Parquet file and takes the journal away. Raises OSError; then it is open still."""
-        self._gather()
-        write_segment(pl.concat(self._tables), self._path.with_suffix(SEGMENT))
-        self._path.unlink(missing_ok=True)
-        os.close(self._file)
-
-    def _gather(self) -> None:
-        if self._pending["app"]:
-            self._tables.append(table_of(self._pending))
-            self._pending = {name: [] for name in COLUMNS}
-
-
-def begun_s(name: str) -> float:
-    """When the segment of this name was begun, in seconds since the epoch."""
-    stamp = datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%S.%f")
-    return stamp.replace(tzinfo=UTC).timestamp()
-
-
-def _fold(journal: Path) -> None:
-    """Makes a segment of a journal that no process holds. Raises OSError."""
-    try:
-        file = os.open(journal, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        segment = journal.with_suffix(SEGMENT)
-        if not segment.exists():
-            table, torn = read_journal(journal)
-            if torn:
-                log.warning("%s: %d torn lines left out", journal.name, torn)
-            if len(table):
-                write_segment(table, segment)
-        journal.unlink(missing_ok=True)
-    finally:
-        os.close(file)
