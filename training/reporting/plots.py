@@ -86,6 +86,7 @@ def draw_frontier(axes: Axes, measured: Sequence[Measured]) -> None:
                 (each.figures.wasted_gb_s, each.figures.wait_s),
                 xytext=(5, 5),
                 textcoords="offset points",
+                parse_math=False,
                 fontsize=8,
                 color=COLOURS.get(each.setting.family, "#444444"),
             )
@@ -93,7 +94,7 @@ def draw_frontier(axes: Axes, measured: Sequence[Measured]) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("wasted memory, GB·s")
     axes.set_ylabel("waiting, s")
-    axes.legend(frameon=False, fontsize=9)
+    _legend(axes, fontsize=9)
 
 
 def distribution(
@@ -120,7 +121,7 @@ def distribution(
         axes.set_ylim(0.0, 1.02)
         axes.set_xlabel(xlabel)
         axes.set_ylabel("share of the apps at or below")
-        axes.legend(frameon=False, fontsize=8)
+        _legend(axes, fontsize=8)
         return _svg(figure)
 
 
@@ -160,10 +161,11 @@ def parts_by_app(
             linestyle="none",
             label="the best plan in hindsight",
         )
-        axes.set_yticks(at, names, fontsize=8)
+        # What an app is called may look like mathematics to matplotlib: `b$$` like bad ones.
+        axes.set_yticks(at, names, fontsize=8, parse_math=False)
         axes.set_xlabel("seconds of waiting, memory counted at the price")
         axes.grid(visible=False, axis="y")
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        _legend(axes, fontsize=8, loc="lower right")
         return _svg(figure)
 
 
@@ -239,6 +241,7 @@ def timeline(
                 ha="right",
                 va="center",
                 fontsize=9,
+                parse_math=False,
                 transform=axes.get_yaxis_transform(),
             )
         axes.set_yticks([])
@@ -293,6 +296,11 @@ def _style(name: str) -> AbstractContextManager[None]:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
+
+
+def _legend(axes: Axes, **how: Any) -> None:
+    for text in axes.legend(frameon=False, **how).get_texts():
+        text.set_parse_math(False)
 
 
 def _svg(figure: Figure) -> str:

@@ -130,7 +130,7 @@ def _rest(
     total = of.total
     most = np.argsort(-total)[:ACCOUNTED_APPS]
     most = most[total[most] > 0.0]
-    names = [f"{trace.apps[index].key[:10]}…, {trace.apps[index].memory_mb} MB" for index in most]
+    names = [f"{_short(trace.apps[index].key)}, {trace.apps[index].memory_mb} MB" for index in most]
     whole = max(float(total.sum()), 1e-9)
     return {
         "rest": Markup(plots.parts_by_app(of, hindsight, most.tolist(), names)),  # noqa: S704
@@ -143,6 +143,14 @@ def _rest(
         "rest_clairvoyant": float(clairvoyant.sum()),
         "rest_shown": float(total[most].sum()) / whole,
     }
+
+
+def _short(key: str) -> str:
+    """An app's key beside a picture: its first ten characters, those that print."""
+    shown = "".join(
+        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in key[:10]
+    )
+    return shown if len(key) <= 10 else f"{shown}…"
 
 
 def _timeline(
