@@ -139,6 +139,7 @@ async def chaos(
     kills: int = 5,
     platform_restarts: int = 2,
     seed: int = 1,
+    pace: float = 1.0,
 ) -> Outcome:
     """Load for `duration_s`; kills and restarts at random times spread over it; then the end."""
     outcome = Outcome()
@@ -156,7 +157,7 @@ async def chaos(
     await scaler.start()
     callers = Callers(f"127.0.0.1:{scaler.port}", books, seed + 1)
     await callers.ready()
-    tenants = Tenants(f"127.0.0.1:{scaler.port}", dice, seed + 3)
+    tenants = Tenants(f"127.0.0.1:{scaler.port}", dice, seed + 3, pace)
     tenants.of(platform)
     tenants.start()
 
@@ -191,7 +192,7 @@ async def chaos(
     dice.on = False
     outcome.tenants = dict(tenants.answers)
     # What hangs hangs for as long as it was to, and is tried again after that.
-    end_s = time.monotonic() + HANGS_S
+    end_s = time.monotonic() + 2.0 * HANGS_S
     while (platform.live_slots or scaler.rows()) and time.monotonic() < end_s:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     outcome.exit_code = await scaler.terminate()

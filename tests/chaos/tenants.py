@@ -31,7 +31,9 @@ SLOW_PATIENCE_S = 10.0
 class Tenants:
     """Their callers, and what goes wrong for them on the platform."""
 
-    def __init__(self, target: str, dice: Dice, seed: int) -> None:
+    def __init__(self, target: str, dice: Dice, seed: int, pace: float) -> None:
+        """All that is slow is so much slower, or faster."""
+        self._pace = pace
         self._random = Random(seed)
         self._dice = dice
         self._channel = grpc.aio.insecure_channel(target, options=DIRECT_CHANNEL)
@@ -47,11 +49,11 @@ class Tenants:
                 if isinstance(request, pb.DestroySlotRequest):
                     slot = platform.slots.get(request.id)
                     if slot is not None and slot.meta_key == CLINGING.key:
-                        return Fault(delay_s=HANGS_S)
+                        return Fault(delay_s=HANGS_S * self._pace)
                 elif isinstance(request, pb.CreateSlotRequest):
                     memory_mb = request.resource_config.memory_in_megabytes
                     if memory_mb == SLOW.memory_in_mb:
-                        return Fault(delay_s=self._random.uniform(*SLOW_S))
+                        return Fault(delay_s=self._random.uniform(*SLOW_S) * self._pace)
             return self._dice(request)
 
         platform.faults = faults
@@ -64,7 +66,7 @@ class Tenants:
         for number in range(2):
             self._tasks.append(asyncio.create_task(self._call(f"bad{number}", BAD, ASSIGN_S)))
             self._tasks.append(
-                asyncio.create_task(self._call(f"slow{number}", SLOW, SLOW_PATIENCE_S))
+                asyncio.create_task(self._call(f"slow{number}", SLOW, SLOW_PATIENCE_S * self._pace))
             )
         self._tasks.append(asyncio.create_task(self._call("clinging", CLINGING, ASSIGN_S)))
 

@@ -12,7 +12,7 @@ from tests.chaos.scenario import chaos
 
 def test_nothing_leaked_nothing_lost(tmp_path: Path) -> None:
     outcome = asyncio.run(
-        chaos(tmp_path, duration_s=9.0, rate=30.0, kills=1, platform_restarts=1, seed=7)
+        chaos(tmp_path, duration_s=9.0, rate=30.0, kills=1, platform_restarts=1, seed=7, pace=0.2)
     )
     assert outcome.books.answers["ok"] > 50
     assert [each for each in checks(outcome) if not each.passed] == []
