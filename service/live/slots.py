@@ -23,7 +23,6 @@ from warmscaler.service.slots.effects import (
     CallDestroy,
     CallInit,
     Cancel,
-    Effect,
     Effects,
     Erase,
     Leaving,
@@ -41,6 +40,9 @@ from warmscaler.service.slots.times import StartLimits
 
 log = logging.getLogger("scaler")
 _T = TypeVar("_T")
+_CANCELLABLE = (CallInit, CallDestroy)
+_FOLLOWS = (CallCreate, WriteCreated, WriteIntent)
+"""What goes on in the task of what came before."""
 
 
 class Platform(Protocol):
@@ -84,7 +86,6 @@ class Slots:
         """How often this process was seen to have stood still."""
         self._platform = platform
         self._now_ms = now_ms
-        self._told = told
         self._ledger = ledger
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = inf
@@ -92,6 +93,23 @@ class Slots:
         self._cancellable: dict[str, asyncio.Task[None]] = {}
         """The Init or DestroySlot of each slot, by its name."""
         self._closed = False
+        self._at_once: dict[type, Callable[[Any], None]] = {
+            TellCreated: lambda effect: told.slot_created(effect.instance_id),
+            TellReady: lambda effect: told.instance_ready(effect.instance_id),
+            TellFailed: told.start_failed,
+            TellDestroyed: lambda effect: told.slot_destroyed(effect.instance_id),
+            Erase: self._erase,
+            Leaving: self._mark_leaving,
+            Cancel: self._cancel,
+            Report: self._report,
+        }
+        self._in_time: dict[type, Callable[[Any], Coroutine[Any, Any, Effects]]] = {
+            WriteIntent: self._write_intent,
+            WriteCreated: self._write_created,
+            CallCreate: self._create,
+            CallInit: self._init,
+            CallDestroy: self._destroy,
+        }
 
     @property
     def breaker(self) -> Breaker:
@@ -173,92 +191,90 @@ class Slots:
         if self._closed:
             return
         for effect in effects:
-            if not self._do(effect):
-                task = asyncio.get_running_loop().create_task(self._see_through(effect))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-                if isinstance(effect, CallInit | CallDestroy):
-                    self._cancellable[effect.name] = task
+            done = self._at_once.get(type(effect))
+            if done is not None:
+                done(effect)
+                continue
+            task = asyncio.get_running_loop().create_task(self._see_through(effect))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            if isinstance(effect, _CANCELLABLE):
+                self._cancellable[effect.name] = task
         if self.lives.next_wake_ms < self._timer_ms:
             self._arm()
 
-    def _do(self, effect: Effect) -> bool:
-        """Whether it is done; if not it must be waited for."""
-        match effect:
-            case TellCreated(instance_id):
-                self._told.slot_created(instance_id)
-            case TellReady(instance_id):
-                self._told.instance_ready(instance_id)
-            case TellFailed():
-                self._told.start_failed(effect)
-            case TellDestroyed(instance_id):
-                self._told.slot_destroyed(instance_id)
-            case Erase(name):
-                if self._ledger is not None:
-                    self._ledger.gone(name)
-            case Leaving(name):
-                if self._ledger is not None:
-                    self._ledger.leaving(name)
-            case Cancel(name):
-                if (task := self._cancellable.pop(name, None)) is not None:
-                    task.cancel()
-            case Report(text, odd):
-                log.warning("%s", text)
-                if odd:
-                    self.odd[odd] += 1
-            case _:
-                return False
-        return True
-
-    async def _see_through(self, effect: Effect | None) -> None:
+    async def _see_through(self, effect: Any) -> None:
         """One thing that takes time, and what follows it: another such thing in the same task."""
         while effect is not None:
-            effects = await self._await(effect)
-            if isinstance(effect, CallInit | CallDestroy):
+            try:
+                effects = await self._in_time[type(effect)](effect)
+            except LedgerError as error:
+                effects = self.lives.not_written(self._now_ms(), effect.name, str(error))
+            if isinstance(effect, _CANCELLABLE):
                 self._cancellable.pop(effect.name, None)
-            effect = None
-            if effects and isinstance(effects[-1], CallCreate | WriteCreated | WriteIntent):
-                effect = effects.pop()
+            effect = effects.pop() if effects and isinstance(effects[-1], _FOLLOWS) else None
             self.carry_out(effects)
 
-    async def _await(self, effect: Effect) -> Effects:
-        lives, now_ms, name = self.lives, self._now_ms, getattr(effect, "name", "")
-        try:
-            match effect:
-                case WriteIntent(_, instance_id, app):
-                    if self._ledger is not None:
-                        await self._ledger.intend(name, instance_id, *app)
-                    return lives.written(now_ms(), name)
-                case WriteCreated(_, slot_id):
-                    if self._ledger is not None:
-                        await self._ledger.created(name, slot_id)
-                    return lives.written(now_ms(), name)
-                case CallCreate(_, memory_mb):
-                    made = await self._answer(self._platform.create_slot(name, memory_mb))
-                    if isinstance(made, PlatformError):
-                        return lives.create_failed(now_ms(), name, made)
-                    return lives.made(now_ms(), name, made)
-                case CallInit(_, slot_id, instance_id, app):
-                    meta = pb.Meta(
-                        key=app.key,
-                        runtime=app.runtime,
-                        timeout_in_secs=app.timeout_s,
-                        memory_in_mb=app.memory_mb,
-                    )
-                    failed = await self._answer(
-                        self._platform.init(instance_id, slot_id, instance_id, meta)
-                    )
-                    if isinstance(failed, PlatformError):
-                        return lives.init_failed(now_ms(), name, failed)
-                    return lives.initialised(now_ms(), name)
-                case CallDestroy(_, slot_id, reason, turn):
-                    failed = await self._answer(self._platform.destroy_slot(name, slot_id, reason))
-                    if isinstance(failed, PlatformError):
-                        return lives.destroy_failed(now_ms(), name, failed, turn)
-                    return lives.destroyed(now_ms(), name)
-        except LedgerError as error:
-            return lives.not_written(now_ms(), name, str(error))
-        raise AssertionError(f"nobody does {effect}")
+    # What is done at once
+
+    def _erase(self, effect: Erase) -> None:
+        if self._ledger is not None:
+            self._ledger.gone(effect.name)
+
+    def _mark_leaving(self, effect: Leaving) -> None:
+        if self._ledger is not None:
+            self._ledger.leaving(effect.name)
+
+    def _cancel(self, effect: Cancel) -> None:
+        task = self._cancellable.pop(effect.name, None)
+        if task is not None:
+            task.cancel()
+
+    def _report(self, effect: Report) -> None:
+        log.warning("%s", effect.text)
+        if effect.odd:
+            self.odd[effect.odd] += 1
+
+    # What takes time
+
+    async def _write_intent(self, effect: WriteIntent) -> Effects:
+        if self._ledger is not None:
+            await self._ledger.intend(effect.name, effect.instance_id, *effect.app)
+        return self.lives.written(self._now_ms(), effect.name)
+
+    async def _write_created(self, effect: WriteCreated) -> Effects:
+        if self._ledger is not None:
+            await self._ledger.created(effect.name, effect.slot_id)
+        return self.lives.written(self._now_ms(), effect.name)
+
+    async def _create(self, effect: CallCreate) -> Effects:
+        call = self._platform.create_slot(effect.name, effect.memory_mb)
+        made = await self._answer(call)
+        if isinstance(made, PlatformError):
+            return self.lives.create_failed(self._now_ms(), effect.name, made)
+        return self.lives.made(self._now_ms(), effect.name, made)
+
+    async def _init(self, effect: CallInit) -> Effects:
+        app, instance_id = effect.app, effect.instance_id
+        meta = pb.Meta(
+            key=app.key,
+            runtime=app.runtime,
+            timeout_in_secs=app.timeout_s,
+            memory_in_mb=app.memory_mb,
+        )
+        call = self._platform.init(instance_id, effect.slot_id, instance_id, meta)
+        failed = await self._answer(call)
+        if isinstance(failed, PlatformError):
+            return self.lives.init_failed(self._now_ms(), effect.name, failed)
+        return self.lives.initialised(self._now_ms(), effect.name)
+
+    async def _destroy(self, effect: CallDestroy) -> Effects:
+        call = self._platform.destroy_slot(effect.name, effect.slot_id, effect.reason)
+        failed = await self._answer(call)
+        if isinstance(failed, PlatformError):
+            turn = effect.turn
+            return self.lives.destroy_failed(self._now_ms(), effect.name, failed, turn)
+        return self.lives.destroyed(self._now_ms(), effect.name)
 
     @staticmethod
     async def _answer(call: Coroutine[Any, Any, _T]) -> _T | PlatformError:

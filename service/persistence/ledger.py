@@ -187,20 +187,21 @@ class Ledger:
 
     def idle(self, request_id: str) -> None:
         """It runs and serves nobody."""
-        self._mark(request_id, IDLE)
+        place = self._places.get(request_id)
+        if place is not None:
+            self._marks[place] = IDLE
 
     def busy(self, request_id: str, serves: str) -> None:
         """It serves the request of this id."""
-        self._mark(request_id, request_mark(serves))
+        place = self._places.get(request_id)
+        if place is not None:
+            self._marks[place] = request_mark(serves)
 
     def leaving(self, request_id: str) -> None:
         """It may serve nobody any more: its slot is to be destroyed."""
-        self._mark(request_id, LEAVING)
-
-    def _mark(self, request_id: str, mark: int) -> None:
         place = self._places.get(request_id)
         if place is not None:
-            self._marks[place] = mark
+            self._marks[place] = LEAVING
 
     # What was learned
 

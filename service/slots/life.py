@@ -13,6 +13,8 @@ class State(Enum):
     """From the intent to the end. A start whose CreateSlot is slow or failed may have more than
     one slot on its way; the first that is made serves, the others are unwanted."""
 
+    __hash__ = object.__hash__  # Enum's own is Python, and every event looks into the table
+
     PLANNED = "planned"
     """To be asked for, after a pause."""
     INTENDED = "intended"
@@ -34,6 +36,8 @@ class State(Enum):
 
 class Event(Enum):
     """What can happen to a slot."""
+
+    __hash__ = object.__hash__
 
     DUE = "a time is over"
     WRITTEN = "the ledger has it"

@@ -51,6 +51,7 @@ LOOK_MS = 1_000.0
 """For so long answers that have arrived are looked for once an answer is overdue."""
 STALL_MS = 1_000.0
 """An alarm that rings so late says that this process stood still."""
+_READY, _IN_USE = State.READY, State.IN_USE
 
 
 class Lives(GivingBack):
@@ -105,17 +106,17 @@ class Lives(GivingBack):
         Every warm request comes here: what the table says of READY and TAKEN, without a look at it.
         """
         life = self.instances.get(instance_id)
-        if life is None or life.state is not State.READY:
+        if life is None or life.state is not _READY:
             return None
-        life.state = State.IN_USE
+        life.state = _IN_USE
         return life.name
 
     def freed(self, instance_id: str) -> str | None:
         """No request has the instance. Returns the name of its slot."""
         life = self.instances.get(instance_id)
-        if life is None or life.state not in (State.IN_USE, State.READY):
+        if life is None or (life.state is not _IN_USE and life.state is not _READY):
             return None
-        life.state = State.READY
+        life.state = _READY
         return life.name
 
     def shut_down(self, now_ms: float) -> Effects:
