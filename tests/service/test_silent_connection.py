@@ -120,7 +120,9 @@ def test_a_connection_that_goes_silent_is_replaced(
 def test_a_platform_that_is_slow_keeps_its_connection() -> None:
     async def run() -> None:
         async with behind_a_proxy() as (_, stub, platform, proxy):
-            platform.faults = lambda call: Fault(delay_s=5.0 * SILENCE_S)
+            platform.faults = lambda call: (
+                Fault(delay_s=5.0 * SILENCE_S) if isinstance(call, pb.InitRequest) else None
+            )
             reply = await stub.Assign(assign(), timeout=30.0)
             assert proxy.connections == 1
             assert len(platform.slots) == 1
