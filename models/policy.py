@@ -30,6 +30,7 @@ class Instance:
     """One instance of an app, in one slot of the platform."""
 
     __slots__ = (
+        "deployment",
         "expires_ms",
         "id",
         "idle_since_ms",
@@ -45,6 +46,8 @@ class Instance:
         self.id = id
         self.pool = pool
         self.memory_mb = pool.memory_mb
+        self.deployment = pool.deployment
+        """Of its app; where the app was deployed anew since, it serves nobody any more."""
         self.started_ms = started_ms
         self.state = State.CREATING
         self.request: Hashable | None = None
@@ -62,11 +65,15 @@ class Pool:
     __slots__ = (
         "bound",
         "busy",
+        "deployment",
         "idle",
         "key",
         "known",
         "memory_mb",
+        "named_ms",
+        "older",
         "policy",
+        "runtime",
         "slots",
         "start_ms",
         "starting",
@@ -76,9 +83,16 @@ class Pool:
 
     policy: AppPolicy
 
-    def __init__(self, key: str, memory_mb: int, start_ms: float) -> None:
+    def __init__(self, key: str, memory_mb: int, start_ms: float, runtime: str = "") -> None:
         self.key = key
         self.memory_mb = memory_mb
+        self.runtime = runtime
+        self.deployment = 0
+        """Counts how often the app was deployed anew, with other memory or runtime."""
+        self.named_ms = 0.0
+        """When a request last named the memory and the runtime above."""
+        self.older: list[tuple[int, str]] = []
+        """Memory and runtime that were in force before."""
         self.start_ms = start_ms
         """What a start takes, from CreateSlot to ready: the prior, then as observed."""
         self.busy = 0

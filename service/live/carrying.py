@@ -113,7 +113,7 @@ class Carrying(ABC):
             elif isinstance(action, CreateSlot):
                 instance = action.instance
                 meta = self._metas[instance.pool.key]
-                app = App(meta.key, meta.runtime, meta.timeout_in_secs, instance.memory_mb)
+                app = App(meta.key, instance.pool.runtime, meta.timeout_in_secs, instance.memory_mb)
                 self.slots.start(instance.id, app, failures, pause_ms)
             elif isinstance(action, InitInstance):
                 self.slots.init(action.instance.id)

@@ -9,6 +9,8 @@ from warmscaler.service.scheduler.actions import Action, Assign, CreateSlot, Des
 from warmscaler.service.scheduler.apps import Apps
 from warmscaler.service.scheduler.limits import Limits, Room
 
+DEPLOYED_ANEW = "its app was deployed anew, with other memory or runtime"
+
 
 class Fleet:
     """What the scheduler's stimuli change; its methods return the actions that follow."""
@@ -146,6 +148,43 @@ class Fleet:
         """Requests that wait without a start of the app being under way for each."""
         return max(0, len(pool.waiting) - (pool.starting - pool.bound))
 
+    def gone(self, now_ms: float, key: str, request: Hashable) -> list[Action]:
+        """The caller of a request that waits gave up; its start goes on for the next."""
+        instance = self.bound.pop(request, None)
+        if instance is not None:
+            instance.request = None
+            instance.pool.bound -= 1
+            self.waiting -= 1
+            return self.wants_less(now_ms, instance.pool)
+        pool = self.pools.get(key)
+        if pool is None or request not in pool.waiting:
+            return []
+        pool.waiting.remove(request)
+        self.waiting -= 1
+        self.vacate(now_ms, pool)
+        return self.wants_less(now_ms, pool)
+
+    def failed(
+        self, now_ms: float, instance: Instance, reason: str, *, slot_exists: bool, retry: bool
+    ) -> list[Action]:
+        """A start failed; with `retry` a request that waits for it gets another."""
+        pool = instance.pool
+        pool.starting -= 1
+        request, instance.request = instance.request, None
+        actions: list[Action] = []
+        if request is not None:
+            del self.bound[request]
+            pool.bound -= 1
+        if not retry:
+            actions += self.refuse_waiters(pool, request, reason)
+        if slot_exists:
+            actions += self.destroy(instance, reason)
+        else:
+            actions += self.forget(now_ms, instance)
+        if retry:
+            return actions + self.start_again(now_ms, pool, request)
+        return actions + self.replace(now_ms, pool)
+
     def start_again(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
         """A start failed and another may do better, for `request` where it was bound to that one."""
         if request is not None and pool.idle:
@@ -159,6 +198,14 @@ class Fleet:
         if pool.waiting and not pool.busy and not pool.starting and pool not in self.wanting:
             return self.start(now_ms, pool, None)
         return []
+
+    def outdated(self, now_ms: float, instance: Instance) -> list[Action]:
+        """An instance that is free or ready, of a deployment that is not in force any more, goes;
+        a request that might have had it gets a start."""
+        actions = self.destroy(instance, DEPLOYED_ANEW)
+        if self.without_start(instance.pool) and instance.pool not in self.wanting:
+            actions += self.start(now_ms, instance.pool, None)
+        return actions
 
     def bind(self, instance: Instance, request: Hashable) -> Assign:
         """Gives an instance that just became free or ready to a request that waits."""

@@ -31,7 +31,8 @@ from warmscaler.service.scheduler.actions import (
     InitInstance,
     Refuse,
 )
-from warmscaler.service.scheduler.fleet import Fleet
+from warmscaler.service.scheduler.deployments import names_another, put_in_force
+from warmscaler.service.scheduler.fleet import DEPLOYED_ANEW, Fleet
 from warmscaler.service.scheduler.limits import UNLIMITED, Limits
 from warmscaler.service.scheduler.timers import Timers
 
@@ -85,8 +86,10 @@ class Scheduler:
         pool = self.pools.get(key)
         if pool is None:
             return self._first_arrival(now_ms, request, key, memory_mb, runtime)
+        if memory_mb != pool.memory_mb or runtime != pool.runtime:
+            return self._another_deployment(now_ms, request, pool, memory_mb, runtime)
+        pool.named_ms = now_ms
         if pool.idle:
-            pool.memory_mb = memory_mb  # deployed anew: it wants no room, with one idle
             instance = pool.idle.pop()
             instance.state = State.BUSY
             instance.request = request
@@ -100,8 +103,26 @@ class Scheduler:
         refused = fleet.refusal(request, memory_mb, len(pool.waiting))
         if refused is not None:
             return (refused,)
-        fleet.room.resize(pool, memory_mb)
         return self._wait(now_ms, pool, request)
+
+    def _another_deployment(
+        self, now_ms: float, request: Hashable, pool: Pool, memory_mb: int, runtime: str
+    ) -> Actions:
+        """A request that names other memory, or another runtime, than what is in force."""
+        fleet = self._fleet
+        leaving: list[Action] = []
+        if names_another(now_ms, pool, memory_mb, runtime):
+            refused = fleet.refusal(request, memory_mb, len(pool.waiting))
+            if refused is not None:
+                return (refused,)
+            put_in_force(now_ms, pool, memory_mb, runtime)
+            fleet.room.resize(pool, memory_mb)
+            while pool.idle:
+                leaving += fleet.evict(now_ms, pool, DEPLOYED_ANEW)
+        named_ms = pool.named_ms
+        actions = self.arrival(now_ms, request, pool.key, pool.memory_mb, pool.runtime)
+        pool.named_ms = named_ms  # the one in force was not named by this request
+        return [*leaving, *actions] if leaving else actions
 
     def _first_arrival(
         self, now_ms: float, request: Hashable, key: str, memory_mb: int, runtime: str
@@ -154,6 +175,8 @@ class Scheduler:
         if need_destroy:
             actions = fleet.destroy(instance, "the instance is bad")
             actions += fleet.replace(now_ms, pool)
+        elif instance.deployment != pool.deployment:
+            actions = fleet.outdated(now_ms, instance)
         elif pool.waiting:
             if not self._wanting:
                 return (fleet.bind(instance, pool.waiting.popleft()),)
@@ -182,20 +205,7 @@ class Scheduler:
 
     def request_gone(self, now_ms: float, key: str, request: Hashable) -> Actions:
         """The caller of a request without an instance gave up. Its start goes on for the next."""
-        fleet = self._fleet
-        instance = fleet.bound.pop(request, None)
-        if instance is not None:
-            instance.request = None
-            instance.pool.bound -= 1
-            fleet.waiting -= 1
-            return fleet.wants_less(now_ms, instance.pool)
-        pool = self.pools.get(key)
-        if pool is not None and request in pool.waiting:
-            pool.waiting.remove(request)
-            fleet.waiting -= 1
-            fleet.vacate(now_ms, pool)
-            return fleet.wants_less(now_ms, pool)
-        return _NOTHING
+        return self._fleet.gone(now_ms, key, request)
 
     # Starts
 
@@ -218,6 +228,8 @@ class Scheduler:
         pool.start_ms += START_SMOOTHING * (now_ms - instance.started_ms - pool.start_ms)
         if instance.request is not None:
             return (fleet.bind(instance, instance.request),)
+        if instance.deployment != pool.deployment:
+            return fleet.outdated(now_ms, instance)
         if pool.waiting:
             bound = fleet.bind(instance, pool.waiting.popleft())
             return [bound, *fleet.wants_less(now_ms, pool)]
@@ -249,26 +261,10 @@ class Scheduler:
 
         With `retry` a request that waits for it gets another start.
         """
-        fleet = self._fleet
         instance = self.instances.get(instance_id)
         if instance is None or instance.state > State.INITIALISING:
             return _NOTHING
-        pool = instance.pool
-        pool.starting -= 1
-        request, instance.request = instance.request, None
-        actions: list[Action] = []
-        if request is not None:
-            del fleet.bound[request]
-            pool.bound -= 1
-        if not retry:
-            actions += fleet.refuse_waiters(pool, request, reason)
-        if slot_exists:
-            actions += fleet.destroy(instance, reason)
-        else:
-            actions += fleet.forget(now_ms, instance)
-        if retry:
-            return actions + fleet.start_again(now_ms, pool, request)
-        return actions + fleet.replace(now_ms, pool)
+        return self._fleet.failed(now_ms, instance, reason, slot_exists=slot_exists, retry=retry)
 
     def slot_destroyed(self, now_ms: float, instance_id: str) -> Actions:
         """The platform took the slot of this instance back."""
@@ -296,6 +292,9 @@ class Scheduler:
         self.pools.occupy(pool)
         instance = Instance(instance_id, pool, now_ms)
         instance.memory_mb = memory_mb
+        if (memory_mb, runtime) != (pool.memory_mb, pool.runtime):
+            instance.deployment = -1  # which of them is the newer one nobody knows
+            state = State.DESTROYING if state is State.IDLE else state
         self.instances[instance_id] = instance
         fleet.room.takes(instance)
         if state is State.BUSY:
@@ -344,7 +343,7 @@ class Scheduler:
     # The rest is how.
 
     def _add_pool(self, key: str, memory_mb: int, runtime: str) -> Pool:
-        pool = Pool(key, memory_mb, self.policy.start_ms(key, memory_mb, runtime))
+        pool = Pool(key, memory_mb, self.policy.start_ms(key, memory_mb, runtime), runtime)
         pool.policy = self.policy.app(key, memory_mb, runtime)
         if key in self.learned:
             with suppress(ValueError):  # damaged: the app is new

@@ -38,6 +38,8 @@ class World:
         self.requests = 0
         self.open: dict[int, str] = {}
         """Requests without an answer, and their app."""
+        self.in_force: dict[int, int] = {}
+        """The deployment of its app that was in force once a request had arrived."""
         self.serving: dict[str, int] = {}
         self.creating: dict[str, Instance] = {}
         self.starting: dict[str, Instance] = {}
@@ -70,7 +72,10 @@ class World:
         key = f"app-{app}"
         self.open[self.requests] = key
         size = MEMORY_MB[app % len(MEMORY_MB)] if memory_mb is None else memory_mb
-        self._do(self.scheduler.arrival(self.now_ms, self.requests, key, size))
+        actions = self.scheduler.arrival(self.now_ms, self.requests, key, size)
+        if (pool := self.scheduler.pools.get(key)) is not None:
+            self.in_force[self.requests] = pool.deployment
+        self._do(actions)
         return self.requests
 
     def finish(self, instance_id: str, *, bad: bool = False) -> None:
@@ -209,6 +214,8 @@ class World:
                 assert action.instance.pool.key == key, "an instance of another app"
                 assert action.instance.id not in self.serving, "it serves two requests"
                 assert action.instance.state is State.BUSY
+                in_force = self.in_force[action.request]  # type: ignore[index]
+                assert action.instance.deployment >= in_force, "an instance of an older deployment"
                 self.serving[action.instance.id] = action.request  # type: ignore[assignment]
                 self.answers["assigned"] += 1
                 self.assigned[key] += 1
@@ -249,6 +256,8 @@ class World:
             slots[instance.pool.key] += 1
             assert scheduler.pools[instance.pool.key] is instance.pool
             if instance.state is State.IDLE:
+                assert instance.deployment == instance.pool.deployment
+                assert instance.memory_mb == instance.pool.memory_mb
                 assert instance in instance.pool.idle
                 assert min(instance.timer_ms, inf) <= instance.expires_ms
             else:
