@@ -19,7 +19,8 @@ from rich.markup import escape
 from warmscaler.cli import loop
 from warmscaler.cli.console import out, progress, say
 from warmscaler.cli.errors import UserError
-from warmscaler.cli.evaluate import Fold, check_drawing, draw, print_table, run
+from warmscaler.cli.evaluate import Fold, print_table, run
+from warmscaler.cli.pages import Pages, check_drawing, draw
 from warmscaler.cli.trace import SetName
 from warmscaler.data.generate import generate
 from warmscaler.data.read import read_trace, write_trace
@@ -40,6 +41,7 @@ from warmscaler.training.provenance import trained_on
 
 LIVE_S = 30.0
 """How much of the trace is played through the real service, in real time."""
+MADE = "azure-like.parquet"
 DEMO_APPS = 60
 DEMO_REQUESTS = 150_000
 
@@ -94,7 +96,7 @@ def demo(
 
     fold: Fold = run(part, chosen(DEFAULT_POLICIES), model, CREATE_MS, jobs, keep_replays=True)
     report = folder / "report.html"
-    draw(fold, report=report, picture=None, create_ms=CREATE_MS)
+    draw(fold, Pages(report), trace=trace or folder / MADE, create_ms=CREATE_MS)
     _say(4, "the second half replayed under each policy:")
     print_table(loaded, [fold])
     _say(5, f"table and pictures, open it in a browser: {report}")
@@ -110,7 +112,7 @@ def _load(path: Path | None, folder: Path, set_name: str | None) -> Trace:
         for note in loaded.notes:
             say(f"note: {note}")
         return loaded
-    made = folder / "azure-like.parquet"
+    made = folder / MADE
     write_trace(generate("azure", apps=DEMO_APPS, days=1.0, requests=DEMO_REQUESTS), made)
     return read_trace(made)
 

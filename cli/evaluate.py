@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ from rich.table import Table
 from warmscaler.cli import frontier as frontiers
 from warmscaler.cli.console import out, print_json, progress, say
 from warmscaler.cli.errors import UserError
+from warmscaler.cli.pages import Pages, check_pages, check_target, draw
 from warmscaler.cli.trace import (
     AppsFile,
     InitMs,
@@ -28,7 +28,6 @@ from warmscaler.cli.trace import (
     refuse_layout_on_a_cluster,
 )
 from warmscaler.cli.train import Cluster, CreateMs
-from warmscaler.data.files import whole
 from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.folder import ArtifactError, read_artifact, read_manifest
@@ -41,7 +40,14 @@ from warmscaler.training.evaluating.evaluate import Measured, Window, as_json, m
 from warmscaler.training.evaluating.frontier import Frontier
 from warmscaler.training.evaluating.frontier import as_json as frontier_json
 from warmscaler.training.evaluating.outcomes import OutcomesError, write_outcomes
-from warmscaler.training.evaluating.settings import CLAIRVOYANT, DEFAULT_POLICIES, Setting, chosen
+from warmscaler.training.evaluating.settings import (
+    BASELINE,
+    CLAIRVOYANT,
+    DEFAULT_POLICIES,
+    LEARNED,
+    Setting,
+    chosen,
+)
 from warmscaler.training.evaluating.settings import sweep as all_settings
 
 COLUMNS: tuple[tuple[str, str, str], ...] = (
@@ -116,6 +122,18 @@ def evaluate(
     picture: Annotated[
         Path | None, typer.Option(help="*.svg to write: waiting against wasted memory.")
     ] = None,
+    baseline: Annotated[
+        str, typer.Option(help="The policy that learned is told against.")
+    ] = BASELINE,
+    gb_hour: Annotated[
+        float | None, typer.Option(help="For --report: what a GB·h of memory costs.")
+    ] = None,
+    said: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--note", help="For --report: what to know of the trace, such as what was drawn."
+        ),
+    ] = None,
     set_name: SetName = None,
     roles: Map = None,
     memory_mb: MemoryMb = None,
@@ -143,13 +161,15 @@ def evaluate(
             "--frontier has policies and prices of its own, and gives figures only: it goes with"
             " --split, --model, --create-ms, --jobs, --cluster, --json"
         )
-    _check_targets(outcomes, report, picture)
+    pages = Pages(report, picture, baseline, gb_hour, said or ())
+    check_pages(pages)
+    check_target("--outcomes", outcomes, ".parquet")
     try:
-        settings = chosen(policy or DEFAULT_POLICIES, price=price)
+        settings = chosen(_with_baseline(policy or DEFAULT_POLICIES, baseline), price=price)
         trained = None if model is None else read_artifact(model)
-        said = layout(roles, memory_mb, init_ms, apps)
+        columns = layout(roles, memory_mb, init_ms, apps)
         with connected(cluster, trace, set_name):
-            loaded = read_trace(trace, set_name=set_name, layout=said)
+            loaded = read_trace(trace, set_name=set_name, layout=columns)
             for note in loaded.notes:
                 say(f"note: {note}")
             if sweep:
@@ -173,18 +193,19 @@ def evaluate(
                     jobs,
                     keep_requests=outcomes is not None,
                     keep_replays=report is not None,
+                    baseline=baseline,
                 )
                 for part in parts
             ]
         if outcomes is not None:
             write_outcomes(outcomes, parts[0], done[0].measured)
-        draw(done[0], report=report, picture=picture, create_ms=create_ms)
+        draw(done[0], pages, trace=trace, create_ms=create_ms)
     except (ArtifactError, ClusterError, PolicyError, OutcomesError) as error:
         raise UserError(str(error)) from None
     if json:
         print_json(_json(loaded, split, create_ms, done, in_folds=folds is not None))
     else:
-        print_table(loaded, done)
+        print_table(loaded, done, baseline)
 
 
 def run(
@@ -196,6 +217,7 @@ def run(
     *,
     keep_requests: bool = False,
     keep_replays: bool = False,
+    baseline: str = BASELINE,
 ) -> Fold:
     """Trains if no model is given, then replays every setting."""
     if model is None and any(each.policy == "learned" for each in settings):
@@ -214,34 +236,19 @@ def run(
             jobs=jobs,
             keep_requests=keep_requests,
             keep_replays=keep_replays,
+            baseline=baseline,
         ):
             measured.append(each)
             show(len(measured))
     return Fold(part, measured, model)
 
 
-def check_drawing() -> None:
-    """Raises UserError where the libraries for pages and pictures are left out, as in the image."""
-    for library in ("jinja2", "matplotlib"):
-        if find_spec(library) is None:
-            raise UserError(f"pages and pictures need {library}: pip install jinja2 matplotlib")
-
-
-def draw(fold: Fold, *, report: Path | None, picture: Path | None, create_ms: float) -> None:
-    """Writes the page and the picture that are wanted."""
-    if report is None and picture is None:
-        return
-    # Not above: serving and training need neither library, and start sooner without.
-    from warmscaler.training.reporting.plots import frontier
-    from warmscaler.training.reporting.report import ReportError, write_report
-
-    try:
-        if report is not None:
-            write_report(report, fold.part, fold.measured, model=fold.model, create_ms=create_ms)
-        if picture is not None:
-            _write_whole(picture, frontier(fold.measured))
-    except ReportError as error:
-        raise UserError(str(error)) from None
+def _with_baseline(policies: Sequence[str], baseline: str) -> Sequence[str]:
+    if baseline in (LEARNED, CLAIRVOYANT):
+        raise UserError(f"--baseline {baseline}: learned is told against a policy that it is not")
+    if baseline == BASELINE or baseline in policies:
+        return policies
+    return (baseline, *policies)
 
 
 def _show_frontier(found: Frontier, *, json: bool) -> None:
@@ -249,31 +256,6 @@ def _show_frontier(found: Frontier, *, json: bool) -> None:
         print_json(frontier_json(found))
     else:
         _print_wide(frontiers.table_of([found]))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    try:
-        with whole(path) as file:
-            file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def _check_targets(outcomes: Path | None, report: Path | None, picture: Path | None) -> None:
-    """Finds out before the work whether its results have a place to go."""
-    if report is not None or picture is not None:
-        check_drawing()
-    for option, target, ending in (
-        ("--outcomes", outcomes, ".parquet"),
-        ("--report", report, ".html"),
-        ("--picture", picture, ".svg"),
-    ):
-        if target is not None and target.suffix != ending:
-            raise UserError(f"{option} {target}: the name must end in {ending}")
-        if target is not None and not target.absolute().parent.is_dir():
-            raise UserError(f"{option} {target}: there is no folder {target.absolute().parent}")
-        if target is not None and target.is_dir():
-            raise UserError(f"{option} {target}: is a folder")
 
 
 def _warn_if_it_saw_the_answer(model: Path, first: Window) -> None:
@@ -312,7 +294,7 @@ def _json(
     )
 
 
-def print_table(trace: Trace, done: Sequence[Fold]) -> None:
+def print_table(trace: Trace, done: Sequence[Fold], baseline: str = BASELINE) -> None:
     """A row a policy, and what learned saves."""
     if len(done) == 1:
         requests = done[0].measured[0].figures.requests
@@ -340,7 +322,7 @@ def print_table(trace: Trace, done: Sequence[Fold]) -> None:
             cells.append(cell)
         table.add_row(measured.setting.label, *cells)
     _print_wide(table)
-    line = evaluation.saving([measured for measured, _ in rows])
+    line = evaluation.saving([measured for measured, _ in rows], baseline)
     if line:
         out.print(line)
 

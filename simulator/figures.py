@@ -24,6 +24,9 @@ class Figures:
     resource_score: float
     cold_start_score: float
     cold_starts: int | None
+    """Requests that found no idle instance, whatever served them in the end."""
+    queued: int | None
+    """Those of them that an instance served which was busy when they came: they waited for no start."""
     cold_start_rate: float | None
     app_cold_start_rate_p75: float | None
     slot_gb_s: float
@@ -67,6 +70,19 @@ def slot_gb_s_by_app(trace: Trace, result: Replay, split_ms: float) -> FloatArra
     return np.asarray(seconds * memory_gb(trace), dtype=np.float64)
 
 
+def queued(trace: Trace, result: Replay) -> npt.NDArray[np.bool_]:
+    """Which requests waited for an instance that was busy when they came; shape (requests,).
+
+    Such an instance had begun to serve the request before it by then.
+    """
+    begin_ms = trace.arrival_ms + result.wait_ms
+    order = np.lexsort((begin_ms, result.slot))
+    before_ms = np.full(len(trace), np.inf)
+    same = result.slot[order][1:] == result.slot[order][:-1]
+    before_ms[order[1:]] = np.where(same, begin_ms[order[:-1]], np.inf)
+    return np.asarray(result.cold & (before_ms <= trace.arrival_ms))
+
+
 def figures(trace: Trace, result: Replay, split_ms: float) -> Figures:
     """The figures of a replay of the whole of `trace`, measured from `split_ms` on."""
     rows = trace.arrival_ms >= split_ms
@@ -81,6 +97,7 @@ def figures(trace: Trace, result: Replay, split_ms: float) -> Figures:
         slot_gb_s=float(slot_gb_s_by_app(trace, result, split_ms).sum()),
         wait_ms=result.wait_ms[rows],
         cold_starts=int(cold.sum()),
+        queued=int((queued(trace, result) & rows).sum()),
         rate_p75=float(np.quantile(rates, 0.75)) if len(rates) else 0.0,
     )
 
@@ -109,6 +126,7 @@ def clairvoyant(trace: Trace, split_ms: float, *, create_ms: float = CREATE_MS) 
         slot_gb_s=execution_gb_s + idle_gb_s,
         wait_ms=np.zeros(int(rows.sum())),
         cold_starts=None,
+        queued=None,
         rate_p75=None,
     )
 
@@ -146,6 +164,7 @@ def _figures(
     slot_gb_s: float,
     wait_ms: FloatArray,
     cold_starts: int | None,
+    queued: int | None,
     rate_p75: float | None,
 ) -> Figures:
     execution_s = trace.duration_ms[rows] / 1000.0
@@ -160,6 +179,7 @@ def _figures(
         resource_score=resource,
         cold_start_score=cold_start,
         cold_starts=cold_starts,
+        queued=queued,
         cold_start_rate=None if cold_starts is None else cold_starts / max(requests, 1),
         app_cold_start_rate_p75=rate_p75,
         slot_gb_s=slot_gb_s,

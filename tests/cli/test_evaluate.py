@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -78,8 +79,8 @@ def test_train_then_evaluate(trace: Path, tmp_path: Path) -> None:
     page = report.read_text()
     for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
         ElementTree.fromstring(svg)  # noqa: S314 - our own
-    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
-    assert "<script" not in page
+    assert not re.search(r"\b(src|href)\s*=\s*[\"']?(https?:)?//", page)
+    assert hashlib.sha256(trace.read_bytes()).hexdigest() in page
 
 
 def test_sweep_and_folds(trace: Path) -> None:
@@ -144,6 +145,10 @@ def test_a_person_sees_a_table(trace: Path) -> None:
         ["--policy"],
         ["--folds", "100000", "--policy", "fixed:60"],
         ["--folds", "3", "--split", "0.7"],
+        ["--baseline", "learned"],
+        ["--baseline", "nosuch"],
+        ["--gb-hour", "0.06"],
+        ["--report", "r.html", "--gb-hour", "nan"],
     ],
 )
 def test_a_mistake_is_one_line_and_code_2(

@@ -1,36 +1,157 @@
-"""The report of apps that are called anything."""
+"""The report: what it says, that nothing is left off its chart, and that it works in a browser."""
 
 from __future__ import annotations
 
+import hashlib
 import re
+import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime
+from html import unescape
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from tests.browser import chromium
 from tests.traces import trace_of
-from warmscaler.cli.evaluate import run
-from warmscaler.training.evaluating.evaluate import train, window
+from warmscaler.data.trace import Trace
+from warmscaler.models.learned.habits import Model
+from warmscaler.models.registry import make_policy
+from warmscaler.simulator.figures import queued
+from warmscaler.simulator.replay import replay
+from warmscaler.training.evaluating.evaluate import Measured, Window, evaluate, window
 from warmscaler.training.evaluating.settings import chosen
+from warmscaler.training.reporting.headline import headline
+from warmscaler.training.reporting.origin import Origin, sha256_of
 from warmscaler.training.reporting.report import render
 
-KEYS = ("b$$", "$x$", "$\\frac{1}{0$", "<b>&amp;", "a\0b", "line\nline", "x" * 300)
+pytestmark = pytest.mark.filterwarnings("ignore:Glyph")  # few fonts have all of a key
+KEYS = (
+    *("b$$", "$x$", "</script><script>alert(1)</script>", r"\frac{$1$}{2}", "<b>&amp;"),
+    *("a\0b", "line\nline", "x" * 300),
+)
+ORIGIN = Origin("1.2.3", "c0de" * 16, datetime(2026, 1, 2, tzinfo=UTC), "scaler evaluate t", "ab")
 
 
-@pytest.mark.filterwarnings("ignore:Glyph")  # a replacement character is in few fonts
-def test_keys_that_look_like_mathematics_or_markup_stand_as_they_are() -> None:
-    rows = [(n * 40_000, n % len(KEYS), 200 * (n % 5)) for n in range(420)]
-    drawn = trace_of(rows, memory_mb=[128] * len(KEYS))
-    apps = tuple(replace(app, key=key) for app, key in zip(drawn.apps, KEYS, strict=True))
-    part = window(replace(drawn, apps=apps), 0.5)
-    model = train(part, create_ms=300.0, jobs=1)
-    settings = chosen(["fixed:300", "learned"])
-    fold = run(part, settings, model, 300.0, 1, keep_replays=True)
-    page = render(part, fold.measured, create_ms=300.0, model=model)
-    pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+@pytest.fixture(scope="module")
+def trace() -> Trace:
+    rows = [(k * (90_000 + 1_000 * app), app, 900) for app in range(len(KEYS)) for k in range(60)]
+    rows += [(k * 400_000 + 5, 0, 2_000) for k in range(6)]
+    made = trace_of(rows, memory_mb=[128 * (app + 1) for app in range(len(KEYS))])
+    apps = tuple(replace(app, key=key) for app, key in zip(made.apps, KEYS, strict=True))
+    return replace(made, apps=apps)
+
+
+@pytest.fixture(scope="module")
+def part(trace: Trace) -> Window:
+    return window(trace, 0.5)
+
+
+@pytest.fixture(scope="module")
+def measured(part: Window) -> list[Measured]:
+    policies = ("fixed:10", "fixed:300", "fixed:7200", "learned", "clairvoyant")
+    settings = chosen(policies, price=0.01)
+    return list(evaluate(part, settings, create_ms=300, model=Model(), keep_replays=True))
+
+
+@pytest.fixture(scope="module")
+def page(part: Window, measured: list[Measured]) -> str:
+    return render(part, measured, create_ms=300, origin=ORIGIN, model=Model())
+
+
+def tips(page: str, chart: str) -> list[str]:
+    """What the marks of one chart say, of its wide drawing."""
+    _, _, rest = page.partition(f'id="chart-{chart}"')
+    wide, _, _ = rest.partition('<div class="narrow">')
+    return [unescape(each) for each in re.findall(r"<title>(.*?)</title>", wide, re.DOTALL)]
+
+
+def test_every_setting_is_on_the_chart_those_without_waiting_too(
+    page: str, measured: list[Measured]
+) -> None:
+    assert {each.figures.wait_s > 0.0 for each in measured} == {True, False}
+    said = [each.splitlines()[0] for each in tips(page, "frontier")]
+    assert sorted(said) == sorted(each.setting.label for each in measured)
+
+
+def test_keys_that_look_like_mathematics_or_markup_stand_as_they_are(page: str) -> None:
     texts = set()
-    for picture in pictures:
-        root = ElementTree.fromstring(re.sub(r"xlink:", "", picture))  # noqa: S314 - our own
+    for picture in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        root = ElementTree.fromstring(picture)  # noqa: S314 - our own
         texts |= {"".join(each.itertext()) for each in root.iter() if each.tag.endswith("text")}
-    for shown in ("b$$", "$x$", "$\\frac{1}{0"[:10], "<b>&amp;"):
-        assert f"{shown}, 128 MB" in texts or f"{shown}…, 128 MB" in texts, (shown, texts)
+    for shown in ("b$$", "$x$", "</script><sc…", r"\frac{$1$}{2…", "<b>&amp;", "xxxxxxxxxxxx…"):
+        assert shown in texts
+    assert "<script>alert" not in page
+
+
+def test_headline_shows_the_bad_with_the_good(measured: list[Measured]) -> None:
+    memory, money, cold, waiting = headline(measured, "fixed:300", 3.6)
+    base, ours = measured[1].figures, measured[3].figures
+    assert [each.name for each in (memory, money, cold, waiting)] == [
+        "Memory wasted",
+        "Money for instances",
+        "Cold starts",
+        "Waiting",
+    ]
+    assert money.before == f"{base.slot_gb_s / 1_000.0:,.2f}"
+    assert cold.before == f"{base.cold_start_rate:.2%}"
+    assert waiting.before == f"{base.wait_s:,.0f}"
+    assert f"{ours.wait_s:,.0f}" in waiting.after
+    assert headline(measured, "nosuch", 1.0) == []
+
+
+def test_the_baseline_can_be_chosen(part: Window, measured: list[Measured]) -> None:
+    bare = [replace(each, replayed=None) for each in measured]
+    page = render(part, bare, create_ms=300, origin=ORIGIN, baseline="fixed:7200")
+    assert "<b>fixed:7200</b> to <b>learned</b>" in page
+
+
+def test_queued_is_who_waited_for_a_busy_instance() -> None:
+    # One starts it; one waits for that same start and then for its execution, one during it.
+    trace = trace_of([(0, 0, 5_000), (3_000, 0, 10), (60_000, 0, 10)])
+    result = replay(trace, make_policy("learned", model=Model(), price=1.0))
+    assert result.cold.tolist()[:2] == [True, True]
+    served_by_first = result.slot[1] == result.slot[0]
+    assert queued(trace, result).tolist() == [False, bool(served_by_first), False]
+    early = replay(trace, make_policy("fixed:10"))
+    assert not queued(trace, early).any()
+
+
+def test_hash_is_what_sha256sum_prints(tmp_path: Path) -> None:
+    folder = tmp_path / "trace"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "requests").write_text("a")
+    (folder / "sub" / "metas").write_text("b")
+    listed = subprocess.run(
+        ["sha256sum", "requests", "sub/metas"], cwd=folder, capture_output=True, check=True
+    ).stdout
+    assert sha256_of(folder) == hashlib.sha256(listed).hexdigest()
+    assert sha256_of(folder / "requests") == hashlib.sha256(b"a").hexdigest()
+    assert sha256_of(tmp_path / "nothing") is None
+
+
+def test_in_a_browser(page: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
+    first = "document.querySelector('table.sortable tbody tr td').textContent"
+    with chromium(tmp_path / "browser") as browser:
+        for width, dark in ((1_400, False), (800, True), (500, False)):
+            browser.open(file.as_uri(), width=width, dark=dark)
+            assert browser.run("document.documentElement.scrollWidth") <= width
+            # The drawing that is shown has letters of at least 10 px.
+            heights = browser.run(
+                "[...document.querySelectorAll('.chart text')].map(t =>"
+                " t.getBoundingClientRect().height).filter(h => h > 0)"
+            )
+            assert heights
+            assert min(heights) >= 10.0
+            browser.point("table.sortable th:nth-child(2)", click=True)
+            browser.wait_for(f"{first} === 'clairvoyant'")
+            browser.point("table.sortable th:nth-child(2)", click=True)
+            browser.wait_for(f"{first} !== 'clairvoyant'")
+            shown = "narrow" if width <= 640 else "wide"
+            browser.point(f"#chart-frontier .{shown} use[data-tip]")
+            browser.wait_for("document.querySelector('.tip.shown')")
+            assert "GB·s" in browser.run("document.querySelector('.tip').textContent")
+        assert browser.errors == []

@@ -47,6 +47,7 @@ JSON_FIGURES = (
     "wait_s",
     "wait_p99_ms",
     "cold_starts",
+    "queued",
     "requests",
     "execution_gb_s",
     "execution_s",
@@ -147,18 +148,19 @@ def evaluate(
     jobs: int = 1,
     keep_requests: bool = False,
     keep_replays: bool = False,
+    baseline: str = BASELINE,
 ) -> Iterator[Measured]:
     """Yields the figures of each setting, in order, as they are known.
 
     `keep_requests` keeps wait and cold start of every measured request, `keep_replays` the whole
-    replays of the baseline and of learned (one of each). Raises PolicyError before
+    replays of `baseline` and of learned (one of each). Raises PolicyError before
     the first replay where a policy cannot be made.
     """
     for setting in settings:
         if setting.policy != CLAIRVOYANT:
             _policy(setting, model)
     trace, known = share(part), share(model)
-    whole = _to_keep(settings) if keep_replays else []
+    whole = _to_keep(settings, baseline) if keep_replays else []
     calls = (
         task(measure, trace, each, create_ms, known, keep_requests, each in whole)
         for each in settings
@@ -266,14 +268,14 @@ def mean_and_spread(runs: Sequence[Measured]) -> tuple[Measured, Mapping[str, fl
             continue
         mean[name] = float(np.mean(values))
         spread[name] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        if name in ("requests", "cold_starts"):
+        if name in ("requests", "cold_starts", "queued"):
             mean[name] = round(mean[name])
     return Measured(setting, Figures(**mean)), spread
 
 
-def _to_keep(settings: Sequence[Setting]) -> list[Setting]:
+def _to_keep(settings: Sequence[Setting], baseline: str) -> list[Setting]:
     """Of the baseline and of learned the one that `find` will find."""
-    of = [[each for each in settings if each.policy == name] for name in (BASELINE, LEARNED)]
+    of = [[each for each in settings if each.policy == name] for name in (baseline, LEARNED)]
     return [min(each, key=lambda one: one.price is not None) for each in of if each]
 
 
@@ -283,16 +285,17 @@ def find(measured: Sequence[Measured], policy: str) -> Measured | None:
     return min(found, key=lambda each: each.setting.price is not None) if found else None
 
 
-def saving(measured: Sequence[Measured]) -> str | None:
-    """One line: how much less learned wastes and waits than the baseline."""
-    base, ours = find(measured, BASELINE), find(measured, LEARNED)
+def saving(measured: Sequence[Measured], baseline: str = BASELINE) -> str | None:
+    """One line: what learned wastes and waits against the baseline, and how many start cold."""
+    base, ours = find(measured, baseline), find(measured, LEARNED)
     if base is None or ours is None or not base.figures.wasted_gb_s or not base.figures.wait_s:
         return None
-    waste = ours.figures.wasted_gb_s / base.figures.wasted_gb_s - 1.0
-    wait = ours.figures.wait_s / base.figures.wait_s - 1.0
+    before, after = base.figures, ours.figures
     return (
-        f"learned against {BASELINE}: {_less(waste)} wasted memory, {_less(wait)} waiting,"
-        f" score {base.figures.score:.2f} → {ours.figures.score:.2f}"
+        f"learned against {baseline}: {_less(after.wasted_gb_s / before.wasted_gb_s - 1.0)} wasted"
+        f" memory, {_less(after.wait_s / before.wait_s - 1.0)} waiting, cold starts"
+        f" {before.cold_start_rate or 0.0:.2%} → {after.cold_start_rate or 0.0:.2%} of requests,"
+        f" score {before.score:.2f} → {after.score:.2f}"
     )
 
 

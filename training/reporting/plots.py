@@ -1,310 +1,171 @@
-"""The report's pictures, as SVG to stand in a page: no display, no fonts, no files."""
+"""The report's pictures of whole policies: the frontier, the apps, the forecasts."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from warmscaler.data.trace import Trace
-from warmscaler.simulator.replay import Replay
-from warmscaler.training.evaluating.account import Account
 from warmscaler.training.evaluating.calibration import Calibration
 from warmscaler.training.evaluating.evaluate import Measured
 from warmscaler.training.evaluating.settings import BASELINE, CLAIRVOYANT, LEARNED
+from warmscaler.training.reporting.drawing import (
+    COLOURS,
+    DIM,
+    NARROW_IN,
+    OTHER,
+    OURS,
+    Drawing,
+    magnitude,
+    style,
+)
+from warmscaler.training.reporting.labels import Label, place
 
-COLOURS = {
-    "fixed": "#6b7280",
-    "reference": "#111827",
-    "hybrid-histogram": "#0072b2",
-    "greedy-dual": "#cc79a7",
-    "knative": "#e69f00",
-    LEARNED: "#d1242f",
-    CLAIRVOYANT: "#009e73",
-}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e5e7eb",
-    "grid.linewidth": 0.7,
-}
+MANY = 20
+"""More settings than so many come from a sweep, and are not all named."""
+_KEPT = ("fixed:60", "fixed:300", "fixed:600", "fixed:1800")
 
 
-def frontier(measured: Sequence[Measured]) -> str:
-    """Seconds of waiting against wasted GB·s, both logarithmic: down and left is better."""
-    with _style("frontier"):
-        figure, axes = _figure(9.0, 5.6)
-        draw_frontier(axes, measured)
-        return _svg(figure)
+def picture(measured: Sequence[Measured], *, baseline: str = BASELINE) -> str:
+    """The frontier as an SVG to stand alone, on white."""
+    with style("frontier"):
+        return frontier(measured, baseline=baseline, narrow=False).svg(themed=False)
 
 
-def draw_frontier(axes: Axes, measured: Sequence[Measured]) -> None:
-    """Draws the frontier into `axes`: each family's settings joined, the named ones labelled."""
+def frontier(measured: Sequence[Measured], *, baseline: str = BASELINE, narrow: bool) -> Drawing:
+    """Seconds of waiting against wasted GB·s, both logarithmic: down and left is better.
+
+    Every setting is on it: those without waiting stand at 0.
+    """
+    drawing = Drawing.new(NARROW_IN if narrow else 9.4, 5.0 if narrow else 5.8, narrow=narrow)
+    draw_frontier(drawing, measured, baseline=baseline)
+    return drawing
+
+
+def draw_frontier(
+    drawing: Drawing, measured: Sequence[Measured], *, baseline: str = BASELINE
+) -> None:
+    """Draws the frontier, its legend below."""
+    axes = drawing.axes
+    points = [_at(each) for each in measured]
+    magnitude(axes.xaxis, [x for x, _ in points])
+    magnitude(axes.yaxis, [y for _, y in points])
     families: dict[str, list[Measured]] = {}
     for each in measured:
         families.setdefault(each.setting.family, []).append(each)
+    lines = []
     for family, members in families.items():
-        if family == CLAIRVOYANT:
-            waste = members[0].figures.wasted_gb_s
-            colour = COLOURS[CLAIRVOYANT]
-            axes.axvline(waste, color=colour, linestyle="--", label=f"{family} (no waiting)")
-            continue
-        points = [
-            (each.figures.wasted_gb_s, each.figures.wait_s)
-            for each in sorted(members, key=lambda each: each.figures.wasted_gb_s)
-            if each.figures.wait_s > 0.0 and each.figures.wasted_gb_s > 0.0
-        ]
-        if not points:
-            continue
+        members = sorted(members, key=_at)
+        lines.append([_at(each) for each in members])
         ours = family == LEARNED
-        axes.plot(
-            *zip(*points, strict=True),
-            marker="o",
-            markersize=6 if ours else 4,
-            linewidth=2.4 if ours else 1.2,
-            color=COLOURS.get(family, "#444444"),
+        (line,) = axes.plot(
+            *zip(*map(_at, members), strict=True),
+            marker="D" if family == CLAIRVOYANT else "o",
+            markersize=6 if ours or family == CLAIRVOYANT else 4,
+            linewidth=2.2 if ours else 1.2,
+            color=COLOURS.get(family, OTHER),
             label=family,
             zorder=3 if ours else 2,
+            clip_on=False,
         )
-    for each in _named(measured):
-        if each.figures.wait_s > 0.0 and each.figures.wasted_gb_s > 0.0:
-            axes.annotate(
-                each.setting.policy.removeprefix("fixed:") + "s"
-                if each.setting.family == "fixed"
-                else each.setting.policy,
-                (each.figures.wasted_gb_s, each.figures.wait_s),
-                xytext=(5, 5),
-                textcoords="offset points",
-                parse_math=False,
-                fontsize=8,
-                color=COLOURS.get(each.setting.family, "#444444"),
-            )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+        drawing.tip(line, *map(_says, members))
     axes.set_xlabel("wasted memory, GB·s")
     axes.set_ylabel("waiting, s")
-    _legend(axes, fontsize=9)
+    if len(families) > 1:
+        drawing.legend_below(4)
+    place(drawing, [_label(each, baseline) for each in _named(measured, baseline)], lines)
 
 
-def distribution(
-    values: Mapping[str, npt.NDArray[np.float64]], xlabel: str, *, log: bool, name: str
-) -> str:
+def _at(each: Measured) -> tuple[float, float]:
+    return max(each.figures.wasted_gb_s, 0.0), max(each.figures.wait_s, 0.0)
+
+
+def _says(each: Measured) -> str:
+    of = each.figures
+    rate = "" if of.cold_start_rate is None else f"\ncold starts {of.cold_start_rate:.2%}"
+    return (
+        f"{each.setting.label}\nwaiting {of.wait_s:,.0f} s\nwasted {of.wasted_gb_s:,.0f} GB·s"
+        f"{rate}\nscore {of.score:.2f}"
+    )
+
+
+def _label(each: Measured, baseline: str) -> Label:
+    family, policy = each.setting.family, each.setting.policy
+    text = f"{policy.removeprefix('fixed:')} s" if family == "fixed" else family
+    bold = family == LEARNED or policy == baseline
+    return Label(text, *_at(each), COLOURS.get(family, OTHER), bold)
+
+
+def _named(measured: Sequence[Measured], baseline: str) -> list[Measured]:
+    """Those worth a label, the most important first; of a sweep's hundred points a few."""
+
+    def weight(each: Measured) -> int:
+        setting = each.setting
+        if setting.policy == LEARNED and setting.price is None:
+            return 0
+        if setting.policy == baseline:
+            return 1
+        if setting.family == CLAIRVOYANT:
+            return 2
+        if setting.policy in _KEPT or len(measured) <= MANY:
+            return 3
+        return 4
+
+    return [each for each in sorted(measured, key=weight) if weight(each) < 4]
+
+
+def draw_distribution(
+    values: Mapping[str, npt.NDArray[np.float64]],
+    xlabel: str,
+    *,
+    baseline: str = BASELINE,
+    log: bool,
+    narrow: bool,
+) -> Drawing:
     """For each policy, the share of apps at or below each value; `values` by policy."""
-    with _style(name):
-        figure, axes = _figure(6.2, 4.2)
-        for policy, of_apps in values.items():
-            family = policy.partition(":")[0]
-            ordered = np.sort(of_apps)
-            share = np.arange(1, len(ordered) + 1) / max(len(ordered), 1)
-            axes.step(
-                ordered.clip(min=1.0) if log else ordered,
-                share,
-                where="post",
-                color=COLOURS.get(family, "#444444"),
-                linewidth=2.4 if family == LEARNED else 1.2,
-                linestyle="-" if family != "fixed" or policy == BASELINE else ":",
-                label=policy,
-            )
-        if log:
-            axes.set_xscale("log")
-        axes.set_ylim(0.0, 1.02)
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel("share of the apps at or below")
-        _legend(axes, fontsize=8)
-        return _svg(figure)
-
-
-PARTS = {
-    "kept_used": ("kept, and used", "#9ca3af"),
-    "ahead_used": ("started ahead, and used", "#60a5fa"),
-    "kept_unused": ("kept, never used again", "#4b5563"),
-    "ahead_unused": ("started ahead, never used", "#1d4ed8"),
-    "starting": ("memory while starting", "#d1d5db"),
-    "wait_none": ("waited: released too soon, or not pre-warmed in time", "#d1242f"),
-    "wait_first": ("waited: never needed so many at once before", "#fca5a5"),
-    "wait_starting": ("waited: on its way", "#e69f00"),
-    "wait_busy": ("waited for a busy instance", "#cc79a7"),
-}
-
-
-def parts_by_app(
-    account: Account, hindsight: npt.NDArray[np.float64], apps: Sequence[int], names: Sequence[str]
-) -> str:
-    """What each of `apps` (indices) costs, in seconds of waiting: bars of its parts."""
-    with _style("parts"):
-        figure, axes = _figure(10.0, 0.8 + 0.32 * max(len(apps), 4))
-        at = np.arange(len(apps))[::-1]
-        left = np.zeros(len(apps))
-        rows = np.asarray(apps, dtype=np.int64)
-        for field, (label, colour) in PARTS.items():
-            value = getattr(account, field)[rows]
-            axes.barh(at, value, left=left, color=colour, label=label, height=0.72)
-            left += value
-        axes.plot(
-            hindsight[rows],
-            at,
-            "|",
-            color="#111827",
-            markersize=11,
-            markeredgewidth=2.0,
-            linestyle="none",
-            label="the best plan in hindsight",
+    drawing = Drawing.new(NARROW_IN if narrow else 5.7, 4.6, narrow=narrow)
+    axes = drawing.axes
+    if log:
+        magnitude(axes.xaxis, [value for each in values.values() for value in each.clip(min=0.0)])
+    for policy, of_apps in values.items():
+        family = policy.partition(":")[0]
+        ordered = np.sort(of_apps.clip(min=0.0))
+        share = np.arange(1, len(ordered) + 1) / max(len(ordered), 1)
+        (line,) = axes.step(
+            ordered,
+            share,
+            where="post",
+            color=COLOURS.get(family, OTHER),
+            linewidth=2.2 if family == LEARNED else 1.2,
+            linestyle="-" if family != "fixed" or policy == baseline else ":",
+            label=policy,
         )
-        # What an app is called may look like mathematics to matplotlib: `b$$` like bad ones.
-        axes.set_yticks(at, names, fontsize=8, parse_math=False)
-        axes.set_xlabel("seconds of waiting, memory counted at the price")
-        axes.grid(visible=False, axis="y")
-        _legend(axes, fontsize=8, loc="lower right")
-        return _svg(figure)
+        drawing.tip(line, policy)
+    axes.set_ylim(0.0, 1.02)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("share of the apps at or below")
+    drawing.legend_below(3)
+    return drawing
 
 
-def calibrated(of: Calibration) -> str:
+def draw_calibration(of: Calibration, *, narrow: bool) -> Drawing:
     """Observed against predicted chance; on the diagonal is right."""
-    with _style("calibration"):
-        figure, axes = _figure(4.6, 4.2)
-        axes.plot([0.0, 1.0], [0.0, 1.0], color="#9ca3af", linestyle="--", linewidth=1.0)
-        sizes = 12.0 + 120.0 * of.forecasts / max(int(of.forecasts.max(initial=1)), 1)
-        axes.plot(of.predicted, of.observed, color=COLOURS[LEARNED], linewidth=1.2)
-        axes.scatter(of.predicted, of.observed, s=sizes, color=COLOURS[LEARNED], zorder=3)
-        axes.set_xlabel("predicted chance of a request in time")
-        axes.set_ylabel("share that came")
-        axes.set_xlim(0.0, 1.0)
-        axes.set_ylim(0.0, 1.0)
-        return _svg(figure)
-
-
-def timeline(
-    trace: Trace,
-    lanes: Mapping[str, Replay],
-    app: int,
-    from_ms: float,
-    to_ms: float,
-    create_ms: float,
-) -> str:
-    """One app's slots from `from_ms` to `to_ms`, a lane a policy: starting, idle, serving; and the
-    requests, those that waited in red."""
-    with _style("timeline"):
-        figure, axes = _figure(10.0, 1.2 + 1.1 * len(lanes))
-        start_ms = create_ms + trace.apps[app].init_ms
-        for lane, (policy, result) in enumerate(lanes.items()):
-            base = -2.0 * lane
-            free_at: list[float] = []  # rows of the lane, by when each is free again
-            row_of: dict[int, int] = {}
-            shown = [
-                (number, slot)
-                for number, slot in enumerate(result.slots)
-                if slot.app == app and slot.destroyed_ms > from_ms and slot.created_ms < to_ms
-            ]
-            for number, slot in sorted(shown, key=lambda each: each[1].created_ms):
-                row = next(
-                    (r for r, at in enumerate(free_at) if at <= slot.created_ms), len(free_at)
-                )
-                free_at[row : row + 1] = [slot.destroyed_ms]
-                row_of[number] = row
-            height = 1.0 / max(len(free_at), 1)
-            for number, slot in shown:
-                y = base + row_of[number] * height
-                ready_ms = min(slot.created_ms + start_ms, slot.destroyed_ms)
-                for begin, end, colour in (
-                    (slot.created_ms, ready_ms, "#fbbf24"),
-                    (ready_ms, slot.destroyed_ms, "#d1d5db"),
-                ):
-                    _bar(axes, begin, end, y, height, colour, from_ms, to_ms)
-            own = np.flatnonzero((trace.app == app) & (trace.arrival_ms < to_ms))
-            for row_index in own.tolist():
-                begin = float(trace.arrival_ms[row_index] + result.wait_ms[row_index])
-                end = begin + float(trace.duration_ms[row_index])
-                number = int(result.slot[row_index])
-                if end > from_ms and number in row_of:
-                    y = base + row_of[number] * height
-                    _bar(axes, begin, end, y, height, "#059669", from_ms, to_ms)
-            seen = own[trace.arrival_ms[own] >= from_ms]
-            late = result.wait_ms[seen] > 1.0
-            for rows, colour in ((seen[~late], "#111827"), (seen[late], "#d1242f")):
-                at_min = (trace.arrival_ms[rows] - from_ms) / 60_000.0
-                axes.plot(at_min, np.full(len(rows), base + 1.15), "|", color=colour, markersize=7)
-            axes.text(
-                -0.005,
-                base + 0.5,
-                policy,
-                ha="right",
-                va="center",
-                fontsize=9,
-                parse_math=False,
-                transform=axes.get_yaxis_transform(),
-            )
-        axes.set_yticks([])
-        axes.spines["left"].set_visible(False)
-        axes.grid(visible=False)
-        axes.set_xlim(0.0, (to_ms - from_ms) / 60_000.0)
-        axes.set_xlabel("minutes")
-        return _svg(figure)
-
-
-def _bar(
-    axes: Axes,
-    begin_ms: float,
-    end_ms: float,
-    y: float,
-    height: float,
-    colour: str,
-    from_ms: float,
-    to_ms: float,
-) -> None:
-    begin, end = max(begin_ms, from_ms), min(end_ms, to_ms)
-    if end > begin:
-        axes.broken_barh(
-            [((begin - from_ms) / 60_000.0, (end - begin) / 60_000.0)],
-            (y, 0.92 * height),
-            color=colour,
-            linewidth=0.6 if colour == "#059669" else 0.0,
+    drawing = Drawing.new(NARROW_IN, 4.2, narrow=narrow)
+    axes = drawing.axes
+    axes.plot([0.0, 1.0], [0.0, 1.0], color=DIM, linestyle="--", linewidth=1.0)
+    axes.plot(of.predicted, of.observed, color=OURS, linewidth=1.2)
+    most = max(int(of.forecasts.max(initial=1)), 1)
+    for predicted, observed, count in zip(
+        of.predicted.tolist(), of.observed.tolist(), of.forecasts.tolist(), strict=True
+    ):
+        size = (12.0 + 120.0 * count / most) ** 0.5
+        (mark,) = axes.plot(
+            predicted, observed, marker="o", markersize=size, color=OURS, linestyle="none", zorder=3
         )
-
-
-def _named(measured: Sequence[Measured]) -> list[Measured]:
-    """Those worth a label where a sweep has put a hundred points on the plane."""
-    swept = len(measured) > 20
-    keep = ("fixed:60", "fixed:300", "fixed:600", "fixed:1800")
-    return [
-        each
-        for each in measured
-        if each.setting.family != CLAIRVOYANT
-        and (
-            not swept
-            or each.setting.policy in keep
-            or (each.setting.policy == LEARNED and each.setting.price is None)
-        )
-    ]
-
-
-def _style(name: str) -> AbstractContextManager[None]:
-    # A salt of its own for each picture: its ids must not meet another's in one page.
-    return mpl.rc_context(_STYLE | {"svg.hashsalt": name})
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _legend(axes: Axes, **how: Any) -> None:
-    for text in axes.legend(frameon=False, **how).get_texts():
-        text.set_parse_math(False)
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        drawing.tip(mark, f"predicted {predicted:.0%}\ncame {observed:.0%}\n{count:,} forecasts")
+    axes.set_xlabel("predicted chance of a request in time")
+    axes.set_ylabel("share that came")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    return drawing

@@ -17,17 +17,25 @@ from warmscaler.models.learned.habits import Model
 from warmscaler.simulator.figures import price_s_per_gb_s
 from warmscaler.training.evaluating.account import account, clairvoyant_cost, hindsight_cost
 from warmscaler.training.evaluating.calibration import calibration
-from warmscaler.training.evaluating.evaluate import Measured, Window, find, saving
+from warmscaler.training.evaluating.evaluate import Measured, Window, find
 from warmscaler.training.evaluating.settings import BASELINE, LEARNED
 from warmscaler.training.reporting import plots
+from warmscaler.training.reporting.app_plots import PARTS, draw_parts, draw_timeline
+from warmscaler.training.reporting.drawing import chart
+from warmscaler.training.reporting.headline import GB_HOUR, headline
+from warmscaler.training.reporting.origin import Origin
 
+HERE = Path(__file__).parent
 TEMPLATE = "report.html.j2"
+SCRIPTS = ("vendor/sortable.auto.min.js", "report.js")
+"""sortable-tablesort 4.1.7 (Unlicense, vendor/sortable.LICENSE), and our tooltips."""
 ACCOUNTED_APPS = 24
 """How many apps the picture of the account shows: those that cost most."""
 TIMELINE_MS = 1_800_000.0
 TIMELINE_REQUESTS = 30
-SHOWN_APPS = 8
-"""How many of the apps that gain, and that lose, most."""
+LISTED_APPS = 200
+"""How many apps the table lists: those that gain and that lose most."""
+SHORT_KEY = 12
 
 
 class ReportError(Exception):
@@ -57,14 +65,26 @@ def write_report(
     measured: Sequence[Measured],
     *,
     create_ms: float,
+    origin: Origin,
     model: Model | None = None,
+    baseline: str = BASELINE,
+    gb_hour: float = GB_HOUR,
 ) -> None:
     """Writes the page for one evaluation to `path`, whole or not at all.
 
-    `model` is what learned went by. The account, the timeline and the calibration are shown where
-    the evaluation kept the replays.
+    `model` is what learned went by, `baseline` the policy that learned is told against, `gb_hour`
+    what a GB·h costs. The account, the timeline and the calibration are shown where the evaluation
+    kept the replays. Raises ReportError.
     """
-    page = render(part, measured, create_ms=create_ms, model=model)
+    page = render(
+        part,
+        measured,
+        create_ms=create_ms,
+        origin=origin,
+        model=model,
+        baseline=baseline,
+        gb_hour=gb_hour,
+    )
     try:
         with whole(path) as file:
             file.write_text(page, encoding="utf-8")
@@ -73,47 +93,66 @@ def write_report(
 
 
 def render(
-    part: Window, measured: Sequence[Measured], *, create_ms: float, model: Model | None = None
+    part: Window,
+    measured: Sequence[Measured],
+    *,
+    create_ms: float,
+    origin: Origin,
+    model: Model | None = None,
+    baseline: str = BASELINE,
+    gb_hour: float = GB_HOUR,
 ) -> str:
     """The page's text. Everything from the trace is escaped."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(HERE),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    main = _one_a_policy(measured)
-    changes, price = app_changes(part, measured)
+    main = _one_a_policy(measured, baseline)
+    changes, price = app_changes(part, measured, baseline)
     trace = part.trace
-    split_at, last = (
-        datetime.fromtimestamp(ms / 1000.0, UTC).strftime("%Y-%m-%d %H:%M")
-        for ms in (part.split_ms, float(trace.arrival_ms[-1]))
-    )
     context: dict[str, Any] = {
+        "origin": origin,
         "name": trace.name,
-        "notes": trace.notes,
+        "notes": [*trace.notes, *origin.notes],
         "apps": len(trace.apps),
         "requests": measured[0].figures.requests,
         "split": part.split,
-        "split_at": split_at,
-        "last": last,
+        "split_at": _date(part.split_ms),
+        "last": _date(float(trace.arrival_ms[-1])),
+        "hours": (float(trace.arrival_ms[-1]) - part.split_ms) / 3_600_000.0,
         "create_ms": create_ms,
-        "saving": saving(measured),
+        "headline": headline(measured, baseline, gb_hour),
         "measured": main,
         "swept": len(measured) - len(main),
-        "frontier": Markup(plots.frontier(measured)),  # noqa: S704 - our own SVG
-        "cold_by_app": Markup(_cold_by_app(main)),  # noqa: S704
-        "waste_by_app": Markup(_waste_by_app(main)),  # noqa: S704
+        "frontier": chart(
+            "frontier",
+            "Waiting against wasted memory: a point for each setting of each policy",
+            lambda narrow: plots.frontier(measured, baseline=baseline, narrow=narrow),
+        ),
+        "cold_by_app": _cold_by_app(main, baseline),
+        "waste_by_app": _waste_by_app(main, baseline),
         "price": price,
-        "gainers": [each for each in changes[:SHOWN_APPS] if each.gain_s > 0.0],
-        "losers": [each for each in changes[::-1][:SHOWN_APPS] if each.gain_s < 0.0],
-        "baseline": BASELINE,
+        "changes": _listed(changes),
+        "unlisted": max(len(changes) - LISTED_APPS, 0),
+        "losers": sum(each.gain_s < 0.0 for each in changes),
+        "baseline": baseline,
+        "style": Markup((HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own
+        "scripts": [
+            Markup((HERE / name).read_text(encoding="utf-8"))  # noqa: S704 - ours, or vendored
+            for name in SCRIPTS
+        ],
     }
     context |= _rest(part, measured, price, create_ms)
-    context |= _timeline(part, measured, changes, create_ms)
+    context |= _timeline(part, measured, changes, create_ms, baseline)
     context |= _used_by_the_model(part, measured, model)
     return environment.get_template(TEMPLATE).render(context)
+
+
+def _date(ms: float) -> str:
+    return datetime.fromtimestamp(ms / 1_000.0, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _rest(
@@ -130,34 +169,42 @@ def _rest(
     total = of.total
     most = np.argsort(-total)[:ACCOUNTED_APPS]
     most = most[total[most] > 0.0]
-    names = [f"{_short(trace.apps[index].key)}, {trace.apps[index].memory_mb} MB" for index in most]
-    whole = max(float(total.sum()), 1e-9)
+    names = [_short(trace.apps[index].key) for index in most]
+    whole_s = max(float(total.sum()), 1e-9)
     return {
-        "rest": Markup(plots.parts_by_app(of, hindsight, most.tolist(), names)),  # noqa: S704
+        "rest": chart(
+            "parts",
+            "What each app costs under learned, by its parts",
+            lambda narrow: draw_parts(of, hindsight, most.tolist(), names, narrow=narrow),
+        ),
         "rest_parts": [
-            (label, float(getattr(of, name).sum()), float(getattr(of, name).sum()) / whole)
-            for name, (label, _) in plots.PARTS.items()
+            (label, float(getattr(of, name).sum()), float(getattr(of, name).sum()) / whole_s)
+            for name, (label, _) in PARTS.items()
         ],
-        "rest_total": whole,
+        "rest_total": whole_s,
         "rest_hindsight": float(hindsight.sum()),
         "rest_clairvoyant": float(clairvoyant.sum()),
-        "rest_shown": float(total[most].sum()) / whole,
+        "rest_shown": float(total[most].sum()) / whole_s,
     }
 
 
 def _short(key: str) -> str:
-    """An app's key beside a picture: its first ten characters, those that print."""
+    """An app's key beside a picture: its first characters, those that print."""
     shown = "".join(
-        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in key[:10]
+        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in key[:SHORT_KEY]
     )
-    return shown if len(key) <= 10 else f"{shown}…"
+    return shown if len(key) <= SHORT_KEY else f"{shown}…"
 
 
 def _timeline(
-    part: Window, measured: Sequence[Measured], changes: Sequence[AppChange], create_ms: float
+    part: Window,
+    measured: Sequence[Measured],
+    changes: Sequence[AppChange],
+    create_ms: float,
+    baseline: str,
 ) -> dict[str, Any]:
     """The app that gains most, in the half hour whose requests are nearest to TIMELINE_REQUESTS."""
-    base, ours = find(measured, BASELINE), find(measured, LEARNED)
+    base, ours = find(measured, baseline), find(measured, LEARNED)
     if (
         base is None
         or ours is None
@@ -172,13 +219,18 @@ def _timeline(
     starts = np.arange(part.split_ms, float(trace.arrival_ms[-1]), TIMELINE_MS)
     counts = np.diff(np.searchsorted(arrivals, [*starts, starts[-1] + TIMELINE_MS]))
     from_ms = float(starts[np.abs(counts - TIMELINE_REQUESTS).argmin()])
-    lanes = {BASELINE: base.replayed, LEARNED: ours.replayed}
-    drawn = plots.timeline(trace, lanes, index, from_ms, from_ms + TIMELINE_MS, create_ms)
+    lanes = {baseline: base.replayed, LEARNED: ours.replayed}
     return {
-        "timeline": Markup(drawn),  # noqa: S704
+        "timeline": chart(
+            "timeline",
+            f"Half an hour of one app's instances under {baseline} and under learned",
+            lambda narrow: draw_timeline(
+                trace, lanes, index, from_ms, from_ms + TIMELINE_MS, create_ms, narrow=narrow
+            ),
+        ),
         "timeline_app": changes[0],
-        "timeline_from": datetime.fromtimestamp(from_ms / 1000.0, UTC).strftime("%Y-%m-%d %H:%M"),
-        "timeline_start_s": (create_ms + trace.apps[index].init_ms) / 1000.0,
+        "timeline_from": _date(from_ms),
+        "timeline_start_s": (create_ms + trace.apps[index].init_ms) / 1_000.0,
     }
 
 
@@ -198,15 +250,21 @@ def _used_by_the_model(
         "model_gaps": sum(len(level.gaps_ms) for level in levels),
         "model_prior_s": [float(np.quantile(model.prior_ms, q)) / 1e3 for q in (0.1, 0.5, 0.9)],
         "clocks": [(period / 1000.0, count / seen) for period, count in ours.clocks.items()],
-        "calibration": Markup(plots.calibrated(of)),  # noqa: S704
+        "calibration": chart(
+            "calibration",
+            "How often requests came, against how likely they were said to be",
+            lambda narrow: plots.draw_calibration(of, narrow=narrow),
+        ),
         "calibration_error": of.error,
         "calibration_forecasts": int(of.forecasts.sum()),
     }
 
 
-def app_changes(part: Window, measured: Sequence[Measured]) -> tuple[list[AppChange], float | None]:
+def app_changes(
+    part: Window, measured: Sequence[Measured], baseline: str = BASELINE
+) -> tuple[list[AppChange], float | None]:
     """Each app called, the one that gains most from learned first; and the price used."""
-    base, ours = find(measured, BASELINE), find(measured, LEARNED)
+    base, ours = find(measured, baseline), find(measured, LEARNED)
     if base is None or ours is None or base.apps is None or ours.apps is None:
         return [], None
     at = ours.figures
@@ -235,9 +293,17 @@ def app_changes(part: Window, measured: Sequence[Measured]) -> tuple[list[AppCha
     return sorted(changes, key=lambda each: -each.gain_s), price
 
 
-def _one_a_policy(measured: Sequence[Measured]) -> list[Measured]:
+def _listed(changes: Sequence[AppChange]) -> list[AppChange]:
+    """Those that gain most and those that lose most."""
+    if len(changes) <= LISTED_APPS:
+        return list(changes)
+    half = LISTED_APPS // 2
+    return [*changes[:half], *changes[-half:]]
+
+
+def _one_a_policy(measured: Sequence[Measured], baseline: str) -> list[Measured]:
     """Without the settings that only a sweep added: each policy as named, or at its default."""
-    if len(measured) <= 20:
+    if len(measured) <= plots.MANY:
         return list(measured)
     best: dict[str, Measured] = {}
     for each in measured:
@@ -247,23 +313,35 @@ def _one_a_policy(measured: Sequence[Measured]) -> list[Measured]:
     ours = find(measured, LEARNED)
     if ours is not None:
         best[LEARNED] = ours
-    base = find(measured, BASELINE)
+    base = find(measured, baseline)
     rows = list(best.values())
     return rows if base is None or base in rows else [base, *rows]
 
 
-def _cold_by_app(measured: Sequence[Measured]) -> str:
+def _cold_by_app(measured: Sequence[Measured], baseline: str) -> Markup:
     rates = {}
     for each in measured:
         if each.apps is not None:
             called = each.apps.requests > 0
             rates[each.setting.policy] = each.apps.cold_starts[called] / each.apps.requests[called]
-    return plots.distribution(rates, "cold-start rate of the app", log=False, name="cold")
+    return chart(
+        "cold",
+        "For each policy the share of apps by their rate of cold starts",
+        lambda narrow: plots.draw_distribution(
+            rates, "cold-start rate of the app", baseline=baseline, log=False, narrow=narrow
+        ),
+    )
 
 
-def _waste_by_app(measured: Sequence[Measured]) -> str:
+def _waste_by_app(measured: Sequence[Measured], baseline: str) -> Markup:
     waste = {}
     for each in measured:
         if each.apps is not None:
             waste[each.setting.policy] = each.apps.wasted_gb_s[each.apps.requests > 0]
-    return plots.distribution(waste, "wasted memory of the app, GB·s", log=True, name="waste")
+    return chart(
+        "waste",
+        "For each policy the share of apps by the memory they waste",
+        lambda narrow: plots.draw_distribution(
+            waste, "wasted memory of the app, GB·s", baseline=baseline, log=True, narrow=narrow
+        ),
+    )

@@ -48,11 +48,12 @@ class Comparison:
         matplotlib's axes, new ones unless given."""
         import matplotlib.pyplot as plt
 
+        from warmscaler.training.reporting.drawing import Drawing
         from warmscaler.training.reporting.plots import draw_frontier
 
         if ax is None:
-            _, ax = plt.subplots(figsize=(9.0, 5.6))
-        draw_frontier(ax, self.measured)
+            _, ax = plt.subplots(figsize=(9.0, 5.6), layout="constrained")
+        draw_frontier(Drawing(ax), self.measured)
         return ax
 
     def _repr_html_(self) -> str:
