@@ -154,12 +154,12 @@ class GivingBack:
         life.failures += 1
         pauses = life.failures
         if error.unreachable or error.timed_out:
-            # Its place is kept while it waits, so that not every slot asks a platform that is down;
-            # then it goes round.
             self._unreached += 1
             pauses = max(pauses, self._unreached // RETRIES_AT_ONCE)
-        else:
+        if self._unreached < RETRIES_AT_ONCE:
             self._leave_lane(life)
+        # else its place is kept while it waits, so that not every slot asks a platform that is down;
+        # then it goes round.
         self._alarms.set(life, now_ms + backoff_ms(pauses, self._chance))
         report = Report(f"slot={life.slot_id} not given back, trying again: {error}")
         return [report, *self._next_in_lane(now_ms)]

@@ -88,7 +88,7 @@ class Tenants:
                 if meta is CLINGING:
                     await asyncio.sleep(CLINGING_EVERY_S)
                 if reply.status == pb.Ok:
-                    result = pb.Result(status_code=200, need_destroy=meta is CLINGING)
+                    result = pb.Result(status_code=200, need_destroy=True)
                     idle = pb.IdleRequest(assigment=reply.assigment, result=result)
                     await self._stub.Idle(idle, timeout=ASSIGN_S)
             except grpc.aio.AioRpcError as error:
