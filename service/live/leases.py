@@ -48,7 +48,7 @@ class Leases:
         loop = asyncio.get_running_loop()
         late_s = loop.time() - due_s
         if late_s > STALL_S:
-            log.warning("this process stood still for %.1f s or more", late_s)
+            self._driver.slots.stood_still(1000.0 * late_s)
             every_s = min(every_s, STALL_S)
         else:
             self._end_overdue()

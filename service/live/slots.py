@@ -84,6 +84,7 @@ class Slots:
         """What the platform did that it must not, by a word for it."""
         self.stalls = 0
         """How often this process was seen to have stood still."""
+        self._stalled_until_ms = -inf
         self._platform = platform
         self._now_ms = now_ms
         self._ledger = ledger
@@ -296,11 +297,18 @@ class Slots:
         delay_s = max(0.0, (self._timer_ms - self._now_ms()) / 1000.0)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
 
+    def stood_still(self, for_ms: float) -> None:
+        """A timer rang so late. Two that tell of one stall count once."""
+        now_ms = self._now_ms()
+        if now_ms - for_ms > self._stalled_until_ms:
+            self.stalls += 1
+            log.warning("this process stood still for %.1f s or more", for_ms / 1000.0)
+        self._stalled_until_ms = now_ms
+
     def _ring(self) -> None:
         late_ms = self._now_ms() - self._timer_ms
         if late_ms > STALL_MS:
-            self.stalls += 1
-            log.warning("this process stood still for %.1f s or more", late_ms / 1000.0)
+            self.stood_still(late_ms)
         self._timer = None
         self._timer_ms = inf
         self.carry_out(self.lives.wake(self._now_ms()))

@@ -347,6 +347,11 @@ class Metrics(Observer):
             "Apps that the platform fails to start, and that are tried seldom.",
             0 if slots is None else slots.lives.breakers.held_off,
         )
+        yield CounterMetricFamily(
+            "scaler_stalls",
+            "Times this process was seen to have stood still.",
+            0 if slots is None else slots.stalls,
+        )
         yield _counter(
             "scaler_platform_oddities",
             "Slots of the platform that were not taken as it gave them.",
