@@ -31,6 +31,8 @@ from warmscaler.service.slots.times import Alarms
 
 DOUBTS = 1_000
 """CreateSlots asked again in the background at once, to be rid of what they may have made."""
+FIRST_TRIES_AT_ONCE = 1_000
+"""Those beyond take the places of retries, before them: a platform can be given too much at once."""
 RETRIES_AT_ONCE = 64
 DESTROY_S = 10.0
 """A DestroySlot without an answer for so long is sent again."""
@@ -52,6 +54,8 @@ class GivingBack:
         self._lane: list[tuple[int, int, Life]] = []
         """DestroySlots to be tried again; those that failed least first."""
         self._lane_used = 0
+        self._first_tries = 0
+        """DestroySlots under way that were never tried before."""
         self._lined_up = 0
         self._unreached = 0
         """DestroySlots in a row that the platform did not answer, of any slots."""
@@ -132,7 +136,10 @@ class GivingBack:
         life.calling = False
         life.failures = 0
         life.reason = str(reason)
-        if self.breakers.platform.state is BreakerState.CLOSED:
+        well = self.breakers.platform.state is BreakerState.CLOSED
+        if well and self._first_tries < FIRST_TRIES_AT_ONCE:
+            life.first_try = True
+            self._first_tries += 1
             return [*effects, *self._call_destroy(now_ms, life)]
         self._line_up(life)
         return effects + self._next_in_lane(now_ms)
@@ -151,6 +158,7 @@ class GivingBack:
         if turn != life.turn or not life.calling:
             return []
         life.calling = False
+        self._end_first_try(life)
         life.failures += 1
         pauses = life.failures
         if error.unreachable or error.timed_out:
@@ -167,6 +175,7 @@ class GivingBack:
     def be_gone(self, now_ms: float, life: Life, _: object) -> Effects:
         self._unreached = 0
         self._leave_lane(life)
+        self._end_first_try(life)
         self._forget(life)
         effects: Effects = [Erase(life.name)]
         if life.instance_id is not None:
@@ -196,6 +205,10 @@ class GivingBack:
     def _leave_lane(self, life: Life) -> None:
         self._lane_used -= life.in_lane
         life.in_lane = False
+
+    def _end_first_try(self, life: Life) -> None:
+        self._first_tries -= life.first_try
+        life.first_try = False
 
     def _next_in_lane(self, now_ms: float) -> Effects:
         effects: Effects = []

@@ -115,6 +115,8 @@ class Life:
     """How often DestroySlot was called: of an earlier call the answer does not count."""
     reason: str = ""
     """Why it is destroyed."""
+    first_try: bool = False
+    """Its first DestroySlot is under way."""
     in_lane: bool = False
     """It holds one of the few places for DestroySlots that are tried again."""
     due_ms: float = inf

@@ -30,7 +30,7 @@ from warmscaler.service.slots.effects import (
     WriteCreated,
     WriteIntent,
 )
-from warmscaler.service.slots.giving_back import RETRIES_AT_ONCE
+from warmscaler.service.slots.giving_back import FIRST_TRIES_AT_ONCE, RETRIES_AT_ONCE
 from warmscaler.service.slots.life import TRANSITIONS, Event, Life, State
 from warmscaler.service.slots.lives import Lives
 from warmscaler.service.slots.times import StartLimits
@@ -208,6 +208,7 @@ def play(world: World, steps: Iterable[str]) -> None:
     assert not world.lives.by_slot
     assert not world.lives.instances
     assert world.lives._lane_used == 0
+    assert world.lives._first_tries == 0
     for (instance_id, what), count in world.told.items():
         assert count == 1, (instance_id, what)
     for number in range(1, world.started + 1):
@@ -250,6 +251,23 @@ def test_a_stall_shows_no_time_out_before_a_look() -> None:
     [effect] = lives.wake(120_000.0 + lives_module.LOOK_MS)
     assert isinstance(effect, WriteIntent)
     assert re.fullmatch("i/1", effect.name)
+
+
+def test_destroys_in_flight_are_bounded() -> None:
+    lives = Lives(lambda: 0.5, lambda _: 0.0, LIMITS)
+    count = FIRST_TRIES_AT_ONCE + 2 * RETRIES_AT_ONCE
+    for number in range(count):
+        name = f"i{number}"
+        lives.adopt(name, name, App("app", "", 60, 128), f"s{number}", in_use=False)
+    effects = lives.shut_down(0.0)
+    asked = [effect.name for effect in effects if isinstance(effect, CallDestroy)]
+    assert len(asked) == FIRST_TRIES_AT_ONCE + RETRIES_AT_ONCE
+    while asked:
+        name = asked.pop()
+        more = [each.name for each in lives.destroyed(0.0, name) if isinstance(each, CallDestroy)]
+        assert len(more) <= 1
+        asked += more
+    assert not lives.lives
 
 
 @pytest.mark.parametrize("name", ["slow_create_s", "init_s", "wait_s"])
