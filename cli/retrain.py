@@ -46,6 +46,13 @@ def retrain_command(
     margin: Annotated[
         float, typer.Option(min=0, max=1, help="By which share it must cost less than the others.")
     ] = 0.01,
+    allow_more_waiting: Annotated[
+        bool,
+        typer.Option(
+            "--allow-more-waiting",
+            help="Promote also what raises cold starts or waiting by over a tenth.",
+        ),
+    ] = False,
     price: Annotated[
         float | None,
         typer.Option(help="Seconds of waiting a GB·s is worth, as for serve; else found."),
@@ -79,6 +86,7 @@ def retrain_command(
             window_ms=duration_ms("--window", window),
             holdout_ms=None if holdout is None else duration_ms("--holdout", holdout),
             margin=margin,
+            allow_more_waiting=allow_more_waiting,
             price=price,
             create_ms=CREATE_MS if create_ms is None else create_ms,
             jobs=jobs,

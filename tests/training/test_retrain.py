@@ -20,6 +20,7 @@ from warmscaler.training.fitting import fit as fitting
 from warmscaler.training.retraining import retrain as retraining
 from warmscaler.training.retraining.drift import drift, stability
 from warmscaler.training.retraining.job import job, settled
+from warmscaler.training.retraining.judging import more_waiting
 from warmscaler.training.retraining.options import Busy, Options, RetrainError
 from warmscaler.training.retraining.retrain import checked, retrain
 
@@ -227,6 +228,32 @@ def test_garbled_values_lose(log: Trace, tmp_path: Path) -> None:
     garbled = Trace(later.name, later.apps, later.arrival_ms, app, duration_ms, later.status_code)
     assert run(garbled, store)["outcome"] == "kept"
     assert store.pointer() == champion
+
+
+def test_what_makes_requests_wait_more_is_not_promoted_by_itself(
+    log: Trace, tmp_path: Path
+) -> None:
+    """The champion knows no app and keeps what it need not: it is dearer, and nobody waits."""
+    store = Store(str(tmp_path))
+    knows_nothing = Model(0.04, prior_ms=np.geomspace(1_000.0, 2_000.0, 25))
+    patient = store.promote(store.add(knows_nothing, {}))
+    kept = run(log, store)
+    judged = kept["judged"]
+    assert judged["challenger"]["cost_s"] < judged["champion"]["cost_s"]
+    assert judged["challenger"]["wait_s"] > 1.1 * judged["champion"]["wait_s"]
+    assert kept["outcome"] == "kept"
+    assert "--allow-more-waiting" in kept["reason"]
+    assert store.pointer() == patient
+    allowed = run(log, store, replace(OPTIONS, allow_more_waiting=True))
+    assert allowed["outcome"] == "promoted"
+
+
+def test_how_much_more_waiting_is_too_much() -> None:
+    champion = {"cold_start_rate": 0.01, "wait_s": 100.0}
+    assert more_waiting({"cold_start_rate": 0.0109, "wait_s": 109.0}, champion) is None
+    assert "cold-start" in str(more_waiting({"cold_start_rate": 0.0111, "wait_s": 1.0}, champion))
+    assert "waiting" in str(more_waiting({"cold_start_rate": 0.0, "wait_s": 111.0}, champion))
+    assert more_waiting({"cold_start_rate": 1.0, "wait_s": 111.0}, None) is None
 
 
 def test_settled_leaves_out_what_still_runs(log: Trace, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from warmscaler.training.retraining.options import DAY_MS, Options, RetrainError
 MIN_REQUESTS = 500
 """In the training part and in the held-out part; fewer say nothing."""
 MIN_HOLDOUT_S = 600.0
+MORE_WAITING = 0.1
+"""Nothing is promoted by itself that raises the cold-start rate or the waiting by a larger share."""
 FIGURES = ("score", "cost_s", "wasted_gb_s", "wait_s", "cold_starts", "cold_start_rate", "requests")
 
 
@@ -96,8 +98,21 @@ def replayed(judged: Window, model: Model | None, options: Options) -> dict[str,
     return known
 
 
-def verdict(judged: Mapping[str, Any], margin: float) -> tuple[bool, str]:
+def more_waiting(figures: Mapping[str, Any], champion: Mapping[str, Any] | None) -> str | None:
+    """How much longer, or how much oftener, requests wait than under the champion; None where it is
+    by no more than MORE_WAITING, or where there is none."""
+    if champion is None:
+        return None
+    for name, text in (("cold_start_rate", "cold-start rate"), ("wait_s", "waiting in s")):
+        ours, theirs = figures[name], champion[name]
+        if ours > theirs * (1.0 + MORE_WAITING):
+            return f"its {text} is {ours:.4g}, the champion's {theirs:.4g}"
+    return None
+
+
+def verdict(judged: Mapping[str, Any], options: Options) -> tuple[bool, str]:
     """Whether the challenger wins, and why in words."""
+    margin = options.margin
     cost_s = judged["challenger"]["cost_s"]
     for rival in ("champion", BASELINE):
         if rival not in judged:
@@ -109,4 +124,10 @@ def verdict(judged: Mapping[str, Any], margin: float) -> tuple[bool, str]:
                 f"the challenger costs {cost_s:,.1f} s, the {rival} {rival_s:,.1f} s:"
                 f" {below:+.1%} below it, {margin:.1%} are needed"
             )
+    more = more_waiting(judged["challenger"], judged.get("champion"))
+    if more is not None and not options.allow_more_waiting:
+        return False, (
+            f"the challenger costs {cost_s:,.1f} s, less than all others, and makes requests wait more:"
+            f" {more}, more than {MORE_WAITING:.0%} above it; see --allow-more-waiting"
+        )
     return True, f"the challenger costs {cost_s:,.1f} s, less than all others by the margin"

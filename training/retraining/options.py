@@ -27,6 +27,8 @@ class Options:
     """How much of that is held out; None is a fifth, and a day at most."""
     margin: float = 0.01
     """By which share of their costs the challenger must be below the others."""
+    allow_more_waiting: bool = False
+    """Promote what costs less although who calls waits more: see `judging.MORE_WAITING`."""
     price: float | None = None
     """Seconds of waiting that a GB·s is worth, in service and in judging; None is found."""
     create_ms: float = CREATE_MS

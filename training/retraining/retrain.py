@@ -5,7 +5,8 @@ long before it on, so that what they learn online is warm, and their cost on it 
 price plus waiting. One price for all three: the operator's, else the score's own exchange rate at the
 champion's operating point, so that a challenger cannot choose what it is measured by.
 
-**Promoting.** The challenger wins if it costs less than both of the others by the margin. What goes
+**Promoting.** The challenger wins if it costs less than both of the others by the margin, and nobody
+waits much more for it than under the champion, unless that is allowed. What goes
 into service is then fitted anew on everything, the held-out stretch too, because that is what knows
 the newest habits. It is the same procedure one stretch later; it must not cost more on that stretch
 than the judged one by more than the margin, else the judged one goes into service itself.
@@ -32,7 +33,14 @@ from warmscaler.training.fitting.fit import fit
 from warmscaler.training.provenance import code_sha256, trained_on
 from warmscaler.training.retraining.drift import Drift, drift
 from warmscaler.training.retraining.job import Steps, forget_job, settled
-from warmscaler.training.retraining.judging import Parts, judge, replayed, split, verdict
+from warmscaler.training.retraining.judging import (
+    Parts,
+    judge,
+    more_waiting,
+    replayed,
+    split,
+    verdict,
+)
 from warmscaler.training.retraining.options import Options, RetrainError
 
 MAX_TORN_SHARE = 0.1
@@ -102,7 +110,7 @@ def retrain(
     challenger = steps.model("challenger", lambda: _fit(parts.training, options, options.price))
     report("replaying", 0.45)
     price, judged = judge(parts, champion, challenger, options, steps)
-    won, reason = verdict(judged, options.margin)
+    won, reason = verdict(judged, options)
     result: dict[str, Any] = {
         "outcome": "kept",
         "version": None,
@@ -160,6 +168,7 @@ def _final(
     final = steps.model("final", lambda: _fit(parts.whole, options, found))
     figures = steps.json("final", lambda: replayed(parts.judged, final, options))
     cost_s = price * figures["wasted_gb_s"] + figures["wait_s"]
-    if cost_s <= judged["challenger"]["cost_s"] * (1.0 + options.margin):
+    waits = more_waiting(figures, judged.get("champion")) and not options.allow_more_waiting
+    if not waits and cost_s <= judged["challenger"]["cost_s"] * (1.0 + options.margin):
         return final, True
     return challenger, False
