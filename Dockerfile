@@ -49,5 +49,5 @@ RUN scaler train "/trace/${TRACE}" --out /model ${TRAIN}
 FROM runtime AS scaler
 COPY --from=training /model /model
 EXPOSE 9001
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["scaler", "health", "127.0.0.1:9001"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["scaler", "health"]
 CMD ["serve", "--model", "/model"]

@@ -7,9 +7,10 @@ to start typer with its options would take as much CPU as all the rest.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -27,7 +28,8 @@ def main(words: list[str]) -> NoReturn:
         raise UserError(f"--timeout {asked.timeout_s:g}: it must be from 0.1 to 60 seconds")
     tls = channel_tls(asked.ca, asked.cert, asked.key, "--ca", "--cert", "--key")
     try:
-        status = _status(str(where), asked.timeout_s, None if tls is None else tls.credentials())
+        credentials = None if tls is None else tls.credentials()
+        status = _status(str(where), asked.timeout_s, credentials, asked.name)
     except TlsError as error:
         raise UserError(str(error)) from None
     print(f"{where}: {status}")
@@ -44,12 +46,17 @@ def _parser() -> argparse.ArgumentParser:
         "scaler health",
         description="Asks the gRPC health service. Exit code 0 where it serves; 1 where it drains or"
         " is not.",
-        epilog="Example: scaler health 127.0.0.1:9001",
+        epilog="Example: scaler health 127.0.0.1:9001. What is not said is taken from the environment:"
+        " SCALER_HEALTH_ADDRESS, _CA, _NAME, _CERT and _KEY, as a container's check wants it.",
         allow_abbrev=False,
     )
-    add = parser.add_argument
+
+    def add(option: str, *, default: str | None = None, **how: Any) -> None:
+        set_outside = os.environ.get(f"SCALER_HEALTH_{option.lstrip('-').upper()}")
+        parser.add_argument(option, default=set_outside or default, **how)
+
     add("address", nargs="?", default="127.0.0.1:9001", help="The scaler's HOST:PORT (%(default)s)")
-    add(
+    parser.add_argument(
         "--timeout",
         dest="timeout_s",
         metavar="SECONDS",
@@ -58,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         help="Seconds to wait for an answer (%(default)s)",
     )
     add("--ca", type=Path, help="Ask over TLS; the scaler must be signed by this one")
+    add("--name", help="The name in its certificate, where that is another than HOST")
     add("--cert", type=Path, help="The certificate to show")
     add("--key", type=Path, help="Its key")
     return parser
@@ -93,11 +101,14 @@ def channel_tls(
     return PlatformTls(ca, cert, key)
 
 
-def _status(address: str, timeout_s: float, credentials: grpc.ChannelCredentials | None) -> str:
+def _status(
+    address: str, timeout_s: float, credentials: grpc.ChannelCredentials | None, name: str | None
+) -> str:
+    named = [] if name is None else [("grpc.ssl_target_name_override", name)]
     with (
         grpc.insecure_channel(address, [DIRECT])
         if credentials is None
-        else grpc.secure_channel(address, credentials, [DIRECT])
+        else grpc.secure_channel(address, credentials, [DIRECT, *named])
     ) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -47,8 +48,128 @@ def test_a_wrong_field_would_be_seen() -> None:
         kubernetes_validate.validate(job, KUBERNETES[-1], strict=True)
 
 
+@pytest.fixture
+def everything(tmp_path: Path) -> Path:
+    """An overlay with every component."""
+    parts = [f"../{each}" for each in ("ledger", "retrain", "object-store", "tls", "monitoring")]
+    plan = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [_relative(tmp_path, DEPLOY / "base")],
+        "components": [_relative(tmp_path, DEPLOY / each[3:]) for each in parts],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(plan))
+    return tmp_path
+
+
+def _relative(folder: Path, to: Path) -> str:
+    return os.path.relpath(to, folder)
+
+
+def _one(resources: list[Resource], kind: str, name: str = "scaler") -> Resource:
+    (found,) = [
+        each for each in resources if (each["kind"], each["metadata"]["name"]) == (kind, name)
+    ]
+    return found
+
+
+def test_all_components_together_are_valid(everything: Path) -> None:
+    operators = ("ServiceMonitor", "PrometheusRule")  # their schemas are not Kubernetes'
+    for resource in build(everything):
+        if resource["kind"] not in operators:
+            kubernetes_validate.validate(resource, KUBERNETES[-1], strict=True)
+    test_as_kustomize_builds_it(str(everything))
+    test_selectors_meet_pods_and_claims_exist(str(everything))
+    test_arguments_are_the_commands_own(str(everything))
+    test_pods_are_restricted(str(everything))
+
+
+def test_probes_ask_what_answers_with_tls_too(everything: Path) -> None:
+    for folder in (DEPLOY / "base", everything):
+        (pod,) = pod_specs(_one(build(folder), "Deployment"))
+        (container,) = pod["containers"]
+        ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+        assert f"--metrics-port={ports['metrics']}" in container["args"]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+        tls = [each for each in container["args"] if each.startswith("--tls")]
+        assert bool(tls) is (folder == everything)
+        for option in tls:
+            assert option.partition("=")[2].startswith("/tls/")
+
+
+def test_callers_come_from_the_namespace_that_is_named() -> None:
+    policy = _one(build(DEPLOY / "overlays/production"), "NetworkPolicy")["spec"]
+    # Both in one peer: pods of that name in that namespace, not all that is in it.
+    peer = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "platform"}},
+        "podSelector": {"matchLabels": {"scaler/role": "platform"}},
+    }
+    assert peer in policy["ingress"][0]["from"]
+    assert policy["ingress"][0]["ports"] == [{"protocol": "TCP", "port": 9001}]
+    assert peer in policy["egress"][0]["to"]
+
+
+def test_the_job_reaches_an_object_store_where_it_is_to_use_one(everything: Path) -> None:
+    shut = _one(build(DEPLOY / "overlays/production"), "NetworkPolicy", "scaler-retrain")["spec"]
+    assert "egress" not in shut
+    resources = build(everything)
+    for name in ("scaler-retrain", "scaler"):
+        rules = _one(resources, "NetworkPolicy", name)["spec"]["egress"]
+        assert {"ports": [{"protocol": "TCP", "port": 443}]} in rules
+        assert any(53 in [port["port"] for port in rule["ports"]] for rule in rules)
+    for kind, name in (("CronJob", "scaler-retrain"), ("Deployment", "scaler")):
+        (pod,) = pod_specs(_one(resources, kind, name))
+        stores = [each for each in pod["containers"][0]["args"] if each.startswith("--store=")]
+        assert stores[-1].startswith("--store=s3://")
+
+
+def test_prometheus_finds_the_metrics(everything: Path) -> None:
+    resources = build(everything)
+    deployment, service = _one(resources, "Deployment"), _one(resources, "Service")
+    monitor = _one(resources, "ServiceMonitor")["spec"]
+    wanted = monitor["selector"]["matchLabels"].items()
+    assert wanted <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor["endpoints"]
+    assert endpoint["port"] in [each["name"] for each in service["spec"]["ports"]]
+    annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": "9002",
+        "prometheus.io/path": "/metrics",
+    }
+    ports = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert {"name": "metrics", "containerPort": 9002} in ports
+
+
+def test_the_operators_rules_are_the_files() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text())
+    assert (
+        _one(
+            [yaml.safe_load((DEPLOY / "monitoring/prometheusrule.yaml").read_text())],
+            "PrometheusRule",
+        )["spec"]
+        == rules
+    )
+    operations = (ROOT / "docs/operations.md").read_text()
+    names = [rule["alert"] for rule in rules["groups"][0]["rules"]]
+    assert len(names) == len(set(names))
+    for name in names:
+        assert f"`{name}`" in operations
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_the_rules_are_ones_to_prometheus() -> None:
+    for words in (("check", "rules", "rules.yaml"), ("test", "rules", "rules_test.yaml")):
+        run = subprocess.run(
+            ["promtool", *words], cwd=DEPLOY / "prometheus", capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+
+
 def test_every_file_is_used() -> None:
-    files = {path for path in DEPLOY.rglob("*.yaml") if "grafana" not in path.parts}
+    others = {"grafana", "prometheus"}  # read by others than kustomize
+    files = {path for path in DEPLOY.rglob("*.yaml") if not others & set(path.parts)}
     named = set()
     for plan in DEPLOY.rglob("kustomization.yaml"):
         named.add(plan)

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -310,11 +311,13 @@ def test_the_series_are_few() -> None:
     asyncio.run(with_metrics(work, Fixed(300.0)))
 
 
-def test_every_metric_of_the_dashboard_exists() -> None:
+def test_every_metric_of_the_dashboard_and_the_alerts_exists() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     queries = [
         target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())
     ]
+    rules = yaml.safe_load((DASHBOARD.parents[1] / "prometheus/rules.yaml").read_text())
+    queries += [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
     named = {name for query in queries for name in re.findall(r"\b(?:scaler|process)_\w+", query)}
     assert len(named) > 15
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Awaitable
@@ -14,7 +15,7 @@ import grpc.aio
 import pytest
 import trustme
 
-from tests.service.running import assign, done, scaler, until
+from tests.service.running import assign, done, get, scaler, until
 from warmscaler.models.published.fixed import Fixed
 from warmscaler.service.front import server as server_module
 from warmscaler.service.front.server import ScalerServer
@@ -248,3 +249,31 @@ def test_a_process_with_tls_and_its_health_check(tmp_path: Path) -> None:
             asked = subprocess.run(command, capture_output=True, text=True, check=False)
             assert asked.returncode == code, asked
         assert process.terminate() == 0
+
+
+def test_probes_and_health_check_work_with_tls(tmp_path: Path) -> None:
+    """The certificate is for the name that callers use; the check beside the scaler uses none."""
+    ca = trustme.CA()
+    cert, key = write(tmp_path / "ours", ca.issue_cert("scaler.example"))
+    trusted = write_ca(tmp_path / "ca.pem", ca)
+    own_cert, own_key = write(tmp_path / "check", ca.issue_cert("check.example"))
+    options = ("--tls-cert", cert, "--tls-key", key, "--tls-client-ca", trusted)
+    with scaler("--policy", "fixed:300", "--metrics-port", 0, *options) as process:
+        address = process.address
+        assert get(f"{process.page}/healthz")[0] == 200
+        said = {"CA": trusted, "NAME": "scaler.example", "CERT": own_cert, "KEY": own_key}
+        command = [sys.executable, "-m", "warmscaler", "health", "--timeout", "20"]
+        by_environment = {f"SCALER_HEALTH_{name}": str(path) for name, path in said.items()}
+        by_option = [word for name, each in said.items() for word in (f"--{name.lower()}", each)]
+        for words, environment in (
+            ([], by_environment | {"SCALER_HEALTH_ADDRESS": address}),
+            ([*map(str, by_option), address], {}),
+        ):
+            asked = subprocess.run(
+                [*command, *words],
+                env=os.environ | environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (asked.returncode, asked.stdout) == (0, f"{address}: SERVING\n"), asked.stderr
