@@ -22,6 +22,9 @@ def main() -> None:
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:
+        # Where it interrupted an exec of text (namedtuple and dataclasses do so), CPython takes it for
+        # unhandled and would end by the signal itself, unless another exec comes after.
+        exec("")  # noqa: S102
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away: nobody is left to tell

@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +32,7 @@ from warmscaler.training.evaluating.settings import (
     capacities_gb,
 )
 from warmscaler.training.fitting.fit import fit
+from warmscaler.training.workers import parallel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -166,7 +166,7 @@ def evaluate(
         for each in settings
     )
     workers = max(min(jobs, len(settings)), 1)
-    yield from joblib.Parallel(n_jobs=workers, return_as="generator")(calls)
+    yield from parallel(workers, return_as="generator")(calls)
 
 
 def measure(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import joblib
 import numpy as np
 
 from warmscaler.data.trace import Trace
@@ -21,6 +20,7 @@ from warmscaler.simulator.figures import Figures
 from warmscaler.training.cluster import share, task
 from warmscaler.training.evaluating.evaluate import Window, measure
 from warmscaler.training.evaluating.settings import KNOBS, LEARNED, Setting, capacities_gb
+from warmscaler.training.workers import parallel
 
 PRICES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 """Seconds of waiting a GB·s is worth."""
@@ -129,7 +129,7 @@ def measure_all(
     trace, known = share(part), share(model)
     calls = (task(_figures, trace, each, create_ms, known) for each in settings)
     workers = max(min(jobs, len(settings)), 1)
-    yield from joblib.Parallel(n_jobs=workers, return_as="generator")(calls)
+    yield from parallel(workers, return_as="generator")(calls)
 
 
 def frontier(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-import joblib
 import numpy as np
 
 from warmscaler.data.trace import App, IntArray, Trace
@@ -26,6 +25,7 @@ from warmscaler.models.learned.policy import SURE_MS, Learned
 from warmscaler.simulator.figures import figures
 from warmscaler.simulator.replay import replay
 from warmscaler.training.cluster import share, task
+from warmscaler.training.workers import parallel
 
 PRIOR_POINTS = 32
 CHUNKS = 32
@@ -107,9 +107,7 @@ def _all_habits(trace: Trace, called: IntArray, create_ms: float, jobs: int) -> 
     # Dealt like cards, so that no chunk gets all the busy ones.
     chunks = [busiest_first[n::CHUNKS] for n in range(min(CHUNKS, len(called)))]
     shared = share(trace)
-    done = joblib.Parallel(n_jobs=jobs)(
-        task(_habits_of, shared, chunk, create_ms) for chunk in chunks
-    )
+    done = parallel(jobs)(task(_habits_of, shared, chunk, create_ms) for chunk in chunks)
     by_app = {app: own for habits in done for app, own in habits}
     return [by_app[app] for app in called.tolist()]
 
@@ -151,12 +149,14 @@ def _best_price(
     stretch, known = share(latest), share(model)
     score_of: dict[float, float] = {}
     best = model.price_s_per_gb_s
-    with joblib.Parallel(n_jobs=jobs) as parallel:
+    with parallel(jobs) as side_by_side:
         for stage in range(len(PRICE_STEPS) + 1):
             step = PRICE_STEPS[stage - 1]
             prices = (best / step, best * step) if stage else PRICES
             rounded = [float(f"{price:.3g}") for price in prices]
-            scores = parallel(task(_score, stretch, known, price, create_ms) for price in rounded)
+            scores = side_by_side(
+                task(_score, stretch, known, price, create_ms) for price in rounded
+            )
             score_of.update(zip(rounded, scores, strict=True))
             best = max(score_of, key=score_of.__getitem__)
             if on_progress is not None:

@@ -16,6 +16,7 @@ from warmscaler.training.evaluating.evaluate import Window, measure
 from warmscaler.training.evaluating.settings import BASELINE, Setting
 from warmscaler.training.retraining.job import Steps
 from warmscaler.training.retraining.options import DAY_MS, Options, RetrainError
+from warmscaler.training.workers import parallel
 
 MIN_REQUESTS = 500
 """In the training part and in the held-out part; fewer say nothing."""
@@ -75,7 +76,7 @@ def judge(
         calls = [
             joblib.delayed(replayed)(parts.judged, models.get(name), options) for name in names
         ]
-        figures = joblib.Parallel(n_jobs=min(options.jobs, len(calls)))(calls)
+        figures = parallel(min(options.jobs, len(calls)))(calls)
         return dict(zip(names, figures, strict=True))
 
     judged = steps.json("judged", replays)
