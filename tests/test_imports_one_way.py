@@ -31,6 +31,7 @@ ROOMS = (
     "simulator",
     "training/provenance.py",
     "training/cluster.py",
+    "training/workers.py",
     "training/fitting",
     "training/evaluating",
     "training/reporting",
