@@ -19,6 +19,7 @@ from warmscaler.training.evaluating import evaluate as evaluation
 from warmscaler.training.evaluating.evaluate import JSON_FIGURES, Measured, Window, measure
 from warmscaler.training.evaluating.settings import LEARNED, Setting, chosen
 from warmscaler.training.fitting.fit import fit as fit_all
+from warmscaler.training.workers import parallel
 
 PolicyLike = str | Policy
 SHOWN = ("score", "cold_start_rate", "cold_starts", "wait_s", "wait_p99_ms", "wasted_gb_s")
@@ -179,7 +180,7 @@ def _compare(
         else:
             setting, own = Setting(each.name or type(each).__name__), copy.deepcopy(each)
         calls.append(joblib.delayed(measure)(part, setting, create_ms, model, own=own))
-    measured = joblib.Parallel(n_jobs=max(min(workers, len(calls)), 1))(calls)
+    measured = parallel(max(min(workers, len(calls)), 1))(calls)
     if price is None:
         price = (model or Model()).price_s_per_gb_s
     return Comparison(tuple(measured), price, model)
