@@ -13,6 +13,8 @@ from enum import IntEnum
 from math import inf
 from typing import ClassVar
 
+from warmscaler.models.outlook import Outlook
+
 FOREVER_MS = inf
 
 
@@ -158,6 +160,10 @@ class AppPolicy(ABC):
         Returns how many instances to start (> 0) or how many idle ones to release (< 0).
         """
         return 0
+
+    def outlook(self, now_ms: float, pool: Pool) -> Outlook:
+        """What it expects of its app now, for people. Changes nothing."""
+        return Outlook("goes by rules of its own", start_ms=self.wake_ms)
 
 
 class Policy(ABC):

@@ -9,6 +9,7 @@ import numpy as np
 from warmscaler.models.learned.habits import MEMORY_GAPS, PERIODS_MS, LevelHabits
 from warmscaler.models.learned.plan import FloatArray, Plan
 from warmscaler.models.learned.remembered import LevelSeen
+from warmscaler.models.outlook import Expected, expected
 
 DECAY_GAPS = 100.0
 """An idle time that many idle times ago weighs 1/e."""
@@ -127,3 +128,13 @@ class Level:
         lefts = np.frombuffer(self.lefts, dtype=np.float64).copy()
         first = -self.seen % MEMORY_GAPS
         return gaps, lefts, _WEIGHTS[first : first + len(gaps)]
+
+    def expected(self, now_ms: float, doubt: float) -> Expected | None:
+        """When it will be needed next, by the idle times it remembers; None where it was never left."""
+        if self.left_ms < 0.0 or not self.gaps:
+            return None
+        gaps, lefts, weights = self.weighted_gaps()
+        period_ms = PERIODS_MS[self.clock]
+        if period_ms:
+            gaps = gaps + lefts % period_ms - self.past_ms()
+        return expected(now_ms, self.left_ms, gaps, weights, doubt=doubt)

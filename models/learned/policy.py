@@ -31,6 +31,7 @@ from warmscaler.models.learned.habits import (
 from warmscaler.models.learned.level import Level
 from warmscaler.models.learned.plan import DRIFT_SHARE, NOTHING, Plan, Prior, plan, spread
 from warmscaler.models.learned.remembered import MOST_LEVELS, pack, unpack
+from warmscaler.models.outlook import Outlook
 from warmscaler.models.policy import AppPolicy, Policy, Pool
 
 PRIOR_WEIGHT = 0.2
@@ -46,6 +47,7 @@ REPLAN_GAPS = 50
 REPLAN_SHARE = 0.1
 """A level is planned anew when its idle times are this share more than they were, or so many."""
 CROWD_SMOOTHING = 0.05
+RULE = "keeps an instance, or starts one ahead, where that costs less than the waiting it spares"
 
 
 class _LearnedApp(AppPolicy):
@@ -192,6 +194,16 @@ class _LearnedApp(AppPolicy):
             starts += self._missing(now_ms, pool)
         self._wake_at(min(self._wakes.values(), default=inf))
         return starts
+
+    def outlook(self, now_ms: float, pool: Pool) -> Outlook:
+        """Of the level that the next request would take."""
+        number = pool.busy + len(pool.waiting) + 1
+        known = self._levels[number - 1] if number <= len(self._levels) else None
+        return Outlook(
+            rule=RULE,
+            expected=None if known is None else known.expected(now_ms, PRIOR_WEIGHT),
+            start_ms=min(self._wakes.values(), default=inf),
+        )
 
     # How
 

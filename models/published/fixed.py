@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import floor
 
+from warmscaler.models.outlook import Outlook
 from warmscaler.models.policy import AppPolicy, Policy, Pool
 
 
@@ -16,6 +17,9 @@ class _FixedApp(AppPolicy):
 
     def idle(self, now_ms: float, pool: Pool) -> float:
         return now_ms + self._keep_ms
+
+    def outlook(self, now_ms: float, pool: Pool) -> Outlook:
+        return Outlook(f"keeps an instance for {self._keep_ms / 1_000.0:g} s after each use")
 
 
 class Fixed(Policy):
@@ -40,6 +44,12 @@ class _ReferenceApp(AppPolicy):
     def idle(self, now_ms: float, pool: Pool) -> float:
         # "over" the limit: an instance exactly at it at a tick lives until the next one
         return (floor((now_ms + self._keep_ms) / self._tick_ms) + 1) * self._tick_ms
+
+    def outlook(self, now_ms: float, pool: Pool) -> Outlook:
+        return Outlook(
+            f"looks every {self._tick_ms / 1_000.0:g} s for what is idle over"
+            f" {self._keep_ms / 1_000.0:g} s"
+        )
 
 
 class Reference(Policy):

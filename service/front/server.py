@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from warmscaler.models.policy import Policy
+from warmscaler.service.explaining.history import History
 from warmscaler.service.front.health_checks import HealthChecks
 from warmscaler.service.front.threads import settle_threads, stay_together
 from warmscaler.service.front.tls import PlatformTls, ServerTls
@@ -26,6 +27,7 @@ from warmscaler.service.live.driver import Driver, UnknownApp, UnknownInstance, 
 from warmscaler.service.live.platform_client import PlatformClient
 from warmscaler.service.live.serving_policy import Chosen
 from warmscaler.service.live.waiting import Refused, Throttled
+from warmscaler.service.observability.board.board import Board
 from warmscaler.service.observability.health import Health, Phase
 from warmscaler.service.observability.metrics import Metrics
 from warmscaler.service.observability.page import Page
@@ -287,7 +289,8 @@ async def serve_until_signal(
     health.set_problem("model", chosen.problem)
     metrics = Metrics(health, top_apps=operations.metrics_apps)
     metrics.set_model(chosen.about)
-    observers: list[Observer] = [metrics] if operations.metrics_port is not None else []
+    history = History()
+    observers: list[Observer] = [metrics, history] if operations.metrics_port is not None else []
     recorder, follower = operations.recorder, operations.follower
     if recorder is not None:
         observers.append(recorder)
@@ -312,7 +315,8 @@ async def serve_until_signal(
     metrics.watch(server.driver)
     page = None
     if operations.metrics_port is not None:
-        page = Page(metrics, health, operations.metrics_host, operations.metrics_port)
+        board = Board(server.driver, history, health, lambda: metrics.model)
+        page = Page(metrics, health, operations.metrics_host, operations.metrics_port, board)
         log.info("metrics and health on port %d", page.port)
     settle_memory()
     together = None

@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 
 from warmscaler.models.policy import Instance, Pool, State
+from warmscaler.service.explaining.history import CAUSES, MB_MS_PER_GB_S, cause_of
 from warmscaler.service.live.driver import Driver
 from warmscaler.service.observability.counts import LABEL_LENGTH, Histogram, TopApps, app_label
 from warmscaler.service.observability.health import PARTS, Health
@@ -33,10 +34,6 @@ DECISION_S = (5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 
 WAIT_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 LEAD_S = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 START_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
-CAUSES = ("first", "released", "busy", "starting")
-"""Why a request found no idle instance: its app was not known; none was kept; all that are there
-serve; one is on its way."""
-MB_MS_PER_GB_S = 1024.0 * 1000.0
 
 
 @dataclass(slots=True)
@@ -98,6 +95,11 @@ class Metrics(Observer):
         """Which policy and model serve, as labels."""
         self._model = {name: escaped(each, LABEL_LENGTH) for name, each in about.items()}
 
+    @property
+    def model(self) -> Mapping[str, str]:
+        """Which policy and model serve."""
+        return self._model
+
     # Told by the driver
 
     def assigned(self, served: Served) -> None:
@@ -136,12 +138,7 @@ class Metrics(Observer):
         self._counts.busy_mb_ms += (now_ms - served.assigned_ms) * served.instance.memory_mb
 
     def waits(self, now_ms: float, pool: Pool, starts: int, *, first: bool) -> None:
-        if first:
-            cause = "first"
-        elif pool.busy:
-            cause = "busy"
-        else:
-            cause = "starting" if pool.starting > starts else "released"
+        cause = cause_of(pool, starts, first=first)
         self._counts.causes[cause] += 1
 
     def refused(

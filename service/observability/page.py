@@ -1,10 +1,10 @@
-"""The HTTP page for operators: /metrics for Prometheus, /healthz for whoever probes."""
+"""HTTP for operators: /metrics for Prometheus, /healthz for whoever probes, / for people."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import TimeoutError as StalledError
 from contextlib import suppress
 from http import HTTPStatus
@@ -19,9 +19,18 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from warmscaler.service.address import Address
+from warmscaler.service.observability.board.board import Board
+from warmscaler.service.observability.board.events import (
+    APP,
+    EVENTS,
+    SECURITY,
+    BoardEvents,
+    file,
+)
 from warmscaler.service.observability.health import Health
 from warmscaler.service.observability.metrics import Metrics
 
+JSON = "application/json"
 LOOP_TIMEOUT_S = 2.0
 """An event loop that answers nothing for so long is stalled."""
 MAX_CONNECTIONS = 32
@@ -40,16 +49,21 @@ class Page:
     So it sees state that is never torn, and a loop that is stalled shows as 503.
     """
 
-    def __init__(self, metrics: Metrics, health: Health, host: str, port: int) -> None:
-        """Made on the event loop. Port 0 lets the system choose. Raises PageInUse."""
+    def __init__(
+        self, metrics: Metrics, health: Health, host: str, port: int, board: Board | None = None
+    ) -> None:
+        """Made on the event loop. Port 0 lets the system choose; without `board` there is no live
+        page. Raises PageInUse."""
         self._loop = asyncio.get_running_loop()
         self._metrics = metrics
         self._health = health
         self._process = ProcessCollector(registry=None)
+        self._events = None if board is None else BoardEvents(board, self._call_on_loop)
         page = self
 
         class Handler(_Handler):
             answer = staticmethod(page.answer)
+            stream = staticmethod(page.stream)
 
         where = Address(host, port)
         try:
@@ -67,13 +81,21 @@ class Page:
 
     def close(self) -> None:
         """Listens no more. Blocks for as long as half a second."""
+        if self._events is not None:
+            self._events.closed = True
         self._server.shutdown()
         self._server.server_close()
 
     def answer(self, path: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
         """Status, content type and body for a GET. On any thread but the event loop's."""
+        target = path
         path = path.partition("?")[0]
         try:
+            if self._events is not None:
+                if (found := file(path)) is not None:
+                    return HTTPStatus.OK, *found
+                if path == APP:
+                    return HTTPStatus.OK, JSON, self._events.asked(target)
             if path == "/healthz":
                 return self._on_loop(self._healthz())
             if path == "/metrics":
@@ -86,6 +108,18 @@ class Page:
         except StalledError:
             return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "stalled"})
         return _json(HTTPStatus.NOT_FOUND, {"error": "there are /metrics and /healthz"})
+
+    def stream(self, path: str) -> Iterator[bytes] | None:
+        """The body of a GET that does not end, piece by piece; None where it is none."""
+        if self._events is None or path.partition("?")[0] != EVENTS:
+            return None
+        return self._events.stream(path)
+
+    def _call_on_loop(self, what: Callable[[], _T]) -> _T:
+        async def work() -> _T:
+            return what()
+
+        return self._on_loop(work())
 
     def _on_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(LOOP_TIMEOUT_S)
@@ -149,9 +183,18 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "scaler"
     sys_version = ""
     answer: Callable[[str, str], tuple[HTTPStatus, str, bytes]]
+    stream: Callable[[str], Iterator[bytes] | None]
 
     def do_GET(self) -> None:
-        self.wfile.write(self._begin())
+        pieces = self.stream(self.path)
+        if pieces is None:
+            self.wfile.write(self._begin())
+            return
+        self._head(HTTPStatus.OK, "text/event-stream")
+        self.end_headers()
+        with suppress(OSError):  # who listened has gone
+            for piece in pieces:
+                self.wfile.write(piece)
 
     def do_HEAD(self) -> None:
         self._begin()
@@ -159,15 +202,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _begin(self) -> bytes:
         """Sends all but the body, which it returns."""
         status, content_type, body = self.answer(self.path, self.headers.get("Accept", ""))
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
+        self._head(status, content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         return body
+
+    def _head(self, status: HTTPStatus, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        for name, value in SECURITY.items():
+            self.send_header(name, value)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Scrapes are not worth a line, and what callers send least of all."""
 
 
 def _json(status: HTTPStatus, value: object) -> tuple[HTTPStatus, str, bytes]:
-    return status, "application/json", orjson.dumps(value) + b"\n"
+    return status, JSON, orjson.dumps(value) + b"\n"

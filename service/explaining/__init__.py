@@ -1,0 +1,1 @@
+"""Why an app is up or down: its account, for people."""

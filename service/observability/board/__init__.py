@@ -1,0 +1,1 @@
+"""The live page: the fleet, its apps, and one app's account, as it is now."""
