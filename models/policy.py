@@ -154,6 +154,9 @@ class AppPolicy(ABC):
     def evicted(self, now_ms: float, pool: Pool) -> None:  # noqa: B027 - few want to know
         """The least recently idle instance was taken away, and not because this policy said so."""
 
+    def resized(self, pool: Pool) -> None:  # noqa: B027 - few want to know
+        """The app was deployed anew: its instances have `pool.memory_mb` from now on."""
+
     def wake(self, now_ms: float, pool: Pool) -> int:
         """`wake_ms` has come (it is reset to never before the question).
 

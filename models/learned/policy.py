@@ -179,6 +179,11 @@ class _LearnedApp(AppPolicy):
             self._move_down(now_ms, pool, level, last)
         return until_ms
 
+    def resized(self, pool: Pool) -> None:
+        self._hold_cost = self._policy.price * pool.memory_mb / 1024.0
+        for level in self._levels:
+            level.plans = []
+
     def wake(self, now_ms: float, pool: Pool) -> int:
         starts = 0
         here = pool.busy + pool.starting + len(pool.idle)

@@ -112,11 +112,12 @@ class Scheduler:
         fleet = self._fleet
         leaving: list[Action] = []
         if names_another(now_ms, pool, memory_mb, runtime):
-            refused = fleet.refusal(request, memory_mb, len(pool.waiting))
-            if refused is not None:
+            if refused := fleet.refusal(request, memory_mb, len(pool.waiting)):
                 return (refused,)
             put_in_force(now_ms, pool, memory_mb, runtime)
-            fleet.room.resize(pool, memory_mb)
+            if memory_mb != pool.memory_mb:
+                fleet.room.resize(pool, memory_mb)
+                pool.policy.resized(pool)
             while pool.idle:
                 leaving += fleet.evict(now_ms, pool, DEPLOYED_ANEW)
         named_ms = pool.named_ms
@@ -329,7 +330,7 @@ class Scheduler:
     def drain(self, now_ms: float) -> Actions:
         """No new work: idle instances go now, busy ones when they are done."""
         fleet = self._fleet
-        self._fleet.draining = True
+        fleet.draining = True
         actions: list[Action] = []
         for pool in self.pools.values():
             while pool.idle:

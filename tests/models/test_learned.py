@@ -8,6 +8,9 @@ from tests.traces import trace_of
 from warmscaler.data.trace import Trace
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
+from warmscaler.models.policy import State
+from warmscaler.service.scheduler.actions import CreateSlot
+from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.simulator.replay import replay
 
 MINUTE_MS = 60_000
@@ -41,3 +44,32 @@ def test_instances_of_a_large_burst_are_kept_too() -> None:
     trace = trace_of(calls, init_ms=1_700)
     wait_ms = replay(trace, Learned(Model(), price=0.0001), create_ms=300.0).wait_ms
     assert (wait_ms[len(trace) // 2 :] > 0.0).mean() < 0.01
+
+
+def kept_ms(price: float, memory_mb: int, deployed_mb: int) -> float:
+    """How long an instance is kept of an app that calls every minute or so, and was deployed anew
+    with `memory_mb` after having had `deployed_mb`."""
+    chance = Random(3)
+    scheduler = Scheduler(Learned(Model(), price))
+    now_ms, size_mb = 1e12, deployed_mb
+    for number in range(40):
+        if number == 39:
+            size_mb = memory_mb
+        for action in scheduler.arrival(now_ms, number, "app", size_mb):
+            if isinstance(action, CreateSlot):
+                scheduler.slot_created(now_ms, action.instance.id)
+                scheduler.instance_ready(now_ms + 1_500.0, action.instance.id)
+        now_ms += 2_000.0
+        [busy] = [each for each in scheduler.instances.values() if each.state is State.BUSY]
+        scheduler.idle(now_ms, busy.id)
+        if number == 39:
+            return busy.expires_ms - now_ms
+        now_ms += chance.uniform(20_000.0, 300_000.0)
+        scheduler.wake(now_ms - 1.0)
+    raise AssertionError
+
+
+def test_what_memory_costs_follows_the_app_when_it_is_deployed_anew() -> None:
+    small, large = kept_ms(0.02, 128, 128), kept_ms(0.02, 8_192, 8_192)
+    assert small > 2.0 * large
+    assert kept_ms(0.02, 8_192, 128) < 0.5 * small
