@@ -54,8 +54,8 @@ class _Counts:
     slots_destroyed: int = 0
     windows_used: int = 0
     windows_unused: int = 0
-    ahead_used: int = 0
-    ahead_unused: int = 0
+    prewarmed_used: int = 0
+    prewarmed_unused: int = 0
     starting_mb_ms: float = 0.0
     idle_mb_ms: float = 0.0
     busy_mb_ms: float = 0.0
@@ -117,7 +117,7 @@ class Metrics(Observer):
             counts.idle_mb_ms += self._idle_mb_ms(served.arrival_ms, instance)
             if instance.id in self._fresh:
                 self._fresh.remove(instance.id)
-                counts.ahead_used += 1
+                counts.prewarmed_used += 1
                 self._lead.observe((served.arrival_ms - instance.idle_since_ms) / 1000.0)
             else:
                 counts.windows_used += 1
@@ -170,7 +170,7 @@ class Metrics(Observer):
             counts = self._counts
             counts.idle_mb_ms += self._idle_mb_ms(now_ms, instance)
             if fresh:
-                counts.ahead_unused += 1
+                counts.prewarmed_unused += 1
             else:
                 counts.windows_unused += 1
 
@@ -311,7 +311,7 @@ class Metrics(Observer):
             "scaler_precreated",
             "Instances that were ready before a request wanted them: used, or released unused.",
             "outcome",
-            {"used": counts.ahead_used, "unused": counts.ahead_unused},
+            {"used": counts.prewarmed_used, "unused": counts.prewarmed_unused},
         )
         family = HistogramMetricFamily(
             "scaler_precreated_lead_seconds", "How long before its request one was ready."

@@ -97,7 +97,7 @@ class Fleet:
                 self.pools.occupy(pool)
         wanted = self.wanting.get(pool, 0)
         if self.room.full_for(pool) or wanted >= self.without_start(pool):
-            return []  # its own instances will serve; or it was to be started ahead only
+            return []  # its own instances will serve; or it was a pre-warm only
         if not self.wanting:
             self._oldest, self.none_idle = [], False
         self.room.want(pool)

@@ -140,7 +140,7 @@ def test_what_requests_leave_behind() -> None:
 def test_windows_and_instances_started_ahead_against_what_came() -> None:
     async def work(here: Served, page: Page) -> None:
         stub = here.stub
-        for number in range(2):  # the second one finds the instance that was started ahead
+        for number in range(2):  # the second one finds the instance that was pre-warmed
             replies = [(await stub.Assign(assign(f"{number}-0"))).assigment]
             await until(lambda: sum(map(len, here.platform.ready.values())) == 2)
             await asyncio.sleep(0.02)
@@ -153,7 +153,7 @@ def test_windows_and_instances_started_ahead_against_what_came() -> None:
         assert seen("scaler_precreated_lead_seconds_count") == 1
         assert seen("scaler_windows_total", outcome="used") == 1
         await until(lambda: here.platform.live_slots == 0)
-        other = (await stub.Assign(assign("other", OTHER))).assigment  # and one ahead, in vain
+        other = (await stub.Assign(assign("other", OTHER))).assigment  # and one pre-warmed in vain
         await until(lambda: here.platform.live_slots == 1)
         await stub.Idle(done(other))
         await until(lambda: here.platform.live_slots == 0)

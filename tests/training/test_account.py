@@ -50,7 +50,7 @@ def test_each_part_by_hand() -> None:
     assert of.wait_none.sum() == pytest.approx(1.0)  # released after 10 s
     assert of.starting.sum() == pytest.approx(3.0)
     assert of.kept_unused.sum() == pytest.approx(10.0 + 4.4)  # to its end; to the trace's end
-    assert of.ahead_used.sum() == of.ahead_unused.sum() == 0.0
+    assert of.prewarmed_used.sum() == of.prewarmed_unused.sum() == 0.0
     assert of.wait_busy.sum() == of.wait_starting.sum() == 0.0
 
 

@@ -34,9 +34,9 @@ class Account:
     """Idle between two requests, and the second came in time."""
     kept_unused: FloatArray
     """Idle after the last request that it ever served: kept for too long."""
-    ahead_used: FloatArray
+    prewarmed_used: FloatArray
     """Idle after its start, and a request came."""
-    ahead_unused: FloatArray
+    prewarmed_unused: FloatArray
     """Started, and never needed."""
     starting: FloatArray
     """Memory of instances on their way."""
@@ -66,7 +66,7 @@ class Spells:
     to_ms: FloatArray
     used: npt.NDArray[np.bool_]
     """It ended with a request, not with the slot."""
-    ahead: npt.NDArray[np.bool_]
+    prewarmed: npt.NDArray[np.bool_]
     """It began with the start, not with a request."""
 
 
@@ -89,7 +89,7 @@ def spells(trace: Trace, result: Replay, create_ms: float) -> Spells:
         from_ms=np.concatenate((before, end[final], ready_ms[never])),
         to_ms=np.concatenate((begin, destroyed_ms[slot[final]], destroyed_ms[never])),
         used=np.repeat([True, False], [len(slot), int(final.sum()) + len(never)]),
-        ahead=np.concatenate((first, np.zeros(int(final.sum()), np.bool_), never >= 0)),
+        prewarmed=np.concatenate((first, np.zeros(int(final.sum()), np.bool_), never >= 0)),
     )
 
 
@@ -121,10 +121,10 @@ def account(
         return _sum_by(trace.app[rows], waited_s[rows], apps)
 
     return Account(
-        kept_used=memory(idle.used & ~idle.ahead),
-        kept_unused=memory(~idle.used & ~idle.ahead),
-        ahead_used=memory(idle.used & idle.ahead),
-        ahead_unused=memory(~idle.used & idle.ahead),
+        kept_used=memory(idle.used & ~idle.prewarmed),
+        kept_unused=memory(~idle.used & ~idle.prewarmed),
+        prewarmed_used=memory(idle.used & idle.prewarmed),
+        prewarmed_unused=memory(~idle.used & idle.prewarmed),
         starting=_sum_by(app, starting, apps),
         wait_first=waiting(first),
         wait_none=waiting(none),

@@ -29,9 +29,9 @@ from warmscaler.training.reporting.drawing import (
 
 PARTS = {
     "kept_used": ("kept, and used", IDLE),
-    "ahead_used": ("started ahead, and used", LIGHT_BLUE),
+    "prewarmed_used": ("pre-warmed, and used", LIGHT_BLUE),
     "kept_unused": ("kept, never used again", DARK_GREY),
-    "ahead_unused": ("started ahead, never used", BLUE),
+    "prewarmed_unused": ("pre-warmed, never used", BLUE),
     "starting": ("memory while starting", ORANGE),
     "wait_none": ("waited: released too soon, or not pre-warmed in time", OURS),
     "wait_first": ("waited: never needed so many at once before", ROSE),
