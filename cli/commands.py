@@ -38,6 +38,13 @@ SUBCOMMANDS = {
         "serve",
         "serve --model model --port 9001 --platform 127.0.0.1:50051",
     ),
+    "explain": Subcommand(
+        "Says why an app is up or down, until when, what is expected next and how sure that is, and"
+        " what its last cold starts cost and why they came.",
+        "warmscaler.cli.explain",
+        "explain",
+        "explain my-app --scaler 127.0.0.1:9001",
+    ),
     "health": Subcommand("Asks the gRPC health service whether a scaler serves."),
     "simulate": Subcommand(
         "Plays a trace in real time against any scaler at the contest's interface.",

@@ -15,6 +15,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,34 @@ def read_recording(
         since_ms = newest_ms - window_ms
         tables = [table.filter(pl.col("arrival_ms") >= since_ms) for table in tables]
     return to_trace(folder, tables, abouts, [*notes, *more])
+
+
+def read_app(folder: Path, key: str, until_ms: float | None = None) -> pl.DataFrame:
+    """All that is recorded of the app `key`, with COLUMNS, in order of arrival; up to `until_ms`.
+
+    Torn segments and lines are left out. Raises TraceError where there is nothing.
+    """
+    tables: dict[str, pl.DataFrame] = {}
+    for journal in sorted(folder.glob(f"*{JOURNAL}")):
+        with suppress(FileNotFoundError):  # it is closed just now, and found as a segment below
+            tables[journal.stem], _ = read_journal(journal)
+    for file in sorted(folder.glob(f"*{SEGMENT}")):
+        with suppress(pl.exceptions.PolarsError, OSError):
+            content = file.read_bytes()
+            if NAME.fullmatch(file.stem) and is_whole(content):
+                table = pl.read_parquet(io.BytesIO(content), columns=list(COLUMNS))
+                tables[file.stem] = table.select(
+                    pl.col(name).cast(kind) for name, kind in COLUMNS.items()
+                )
+    rows = pl.concat(
+        [pl.DataFrame(schema=dict(COLUMNS))]
+        + [table.filter(pl.col("app") == key) for table in tables.values()]
+    )
+    if until_ms is not None:
+        rows = rows.filter(pl.col("arrival_ms") <= until_ms)
+    if rows.is_empty():
+        raise TraceError(f"{folder}: no request of the app {key!r} is recorded here")
+    return rows.sort("arrival_ms", maintain_order=True)
 
 
 def too_late(requests: int) -> str:

@@ -19,6 +19,8 @@ from grpc_reflection.v1alpha import reflection
 
 from warmscaler.models.policy import Policy
 from warmscaler.service.explaining.history import History
+from warmscaler.service.front.explaining import METHOD, Explaining
+from warmscaler.service.front.explaining import SERVICE as EXPLAIN
 from warmscaler.service.front.health_checks import HealthChecks
 from warmscaler.service.front.threads import settle_threads, stay_together
 from warmscaler.service.front.tls import PlatformTls, ServerTls
@@ -131,6 +133,7 @@ class ScalerServer:
         address: str,
         *,
         observers: Sequence[Observer] = (),
+        history: History | None = None,
         health: Health | None = None,
         tls: ServerTls | None = None,
         platform_tls: PlatformTls | None = None,
@@ -168,6 +171,7 @@ class ScalerServer:
             "platform",
             None if well else "the platform does not answer: it is asked seldom until it does",
         )
+        self._explaining = Explaining(Board(self.driver, history or History(), self.health).account)
         self._ledger = ledger
         self._address = address
         self._server = grpc.aio.server(
@@ -189,7 +193,10 @@ class ScalerServer:
         add_scaler(ScalerServicer(self.driver), server)
         health_pb2_grpc.add_HealthServicer_to_server(HealthChecks(self.health), server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        names = (SERVICE, health_name, reflection.SERVICE_NAME)
+        explain = grpc.unary_unary_rpc_method_handler(self._explain)
+        handlers = grpc.method_handlers_generic_handler(EXPLAIN, {METHOD: explain})
+        server.add_generic_rpc_handlers((handlers,))
+        names = (SERVICE, EXPLAIN, health_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         try:
             if self._tls is None:
@@ -215,6 +222,9 @@ class ScalerServer:
         self.health.enter(Phase.READY)
         if self._platform_tls is not None:
             self._spawn(self._follow_platform_tls(self._platform_tls))
+
+    async def _explain(self, message: bytes, context: Context) -> bytes:
+        return self._explaining.app(message)
 
     async def until_ended(self) -> None:
         """Returns once gRPC's server has ended, by `stop` or by an error of its own."""
@@ -302,6 +312,7 @@ async def serve_until_signal(
         platform_target,
         address,
         observers=observers,
+        history=history,
         health=health,
         tls=operations.tls,
         platform_tls=operations.platform_tls,

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GENERATED = ("scaler_pb2.py", "scaler_pb2.pyi", "scaler_pb2_grpc.py")
+GENERATED = (
+    *("scaler_pb2.py", "scaler_pb2.pyi", "scaler_pb2_grpc.py"),
+    *("explain_pb2.py", "explain_pb2.pyi"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +20,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("proto")
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I."]
     command += [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
-    subprocess.run([*command, "warmscaler/service/proto/scaler.proto"], cwd=ROOT, check=True)
+    protos = [f"warmscaler/service/proto/{name}.proto" for name in ("scaler", "explain")]
+    subprocess.run([*command, *protos], cwd=ROOT, check=True)
     return folder / "warmscaler/service/proto"
 
 
