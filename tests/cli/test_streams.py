@@ -28,12 +28,11 @@ def trace(tmp_path: Path) -> Path:
     return tmp_path / "t.parquet"
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_is_written_to_in_vain(closed: str, trace: Path) -> None:
     command = shell(closed, "trace", "info", trace, "--json")
     done = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE_S)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert bool(done.stdout) is (">&-" not in closed.split())
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_a_scaler_without_streams_serves_and_a_hang_up_drains_it(tmp_path: Path) -> None:
@@ -50,6 +49,7 @@ def test_a_scaler_without_streams_serves_and_a_hang_up_drains_it(tmp_path: Path)
     finally:
         process.kill()
         process.wait()
+    # What is logged must not go into the file that was given the number of stderr.
     assert b"serving" not in (tmp_path / "ledger").read_bytes()
 
 

@@ -60,7 +60,7 @@ def health_of(*words: str, **environment: str) -> tuple[int, str]:
 
 
 @ipv6
-@pytest.mark.parametrize("host", ["::1", "[::1]", "::", "localhost"])
+@pytest.mark.parametrize("host", ["[::1]", "::", "localhost"])
 def test_served_and_measured_on_ipv6(host: str) -> None:
     ours = ("--policy", "fixed:300", "--metrics-port", 0, "--host", host, "--metrics-host", host)
     with scaler(*ours) as process:
