@@ -69,7 +69,10 @@ class _Subcommands(LazyGroup):
     subcommands = SUBCOMMANDS
 
 
-app = typer.Typer(name="scaler", cls=_Subcommands, pretty_exceptions_enable=False)
+# Its own help is plain: to import rich for it takes more CPU than all the rest.
+app = typer.Typer(
+    name="scaler", cls=_Subcommands, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -81,7 +84,6 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(
-    no_args_is_help=True,
     epilog="Exit codes: 0 done; 1 it does not serve (health), or no longer (serve); 2 a mistake,"
     " said in one line on stderr; 3 and 10 are retrain's; 129 SIGHUP; 130 Ctrl-C;"
     " 143 SIGTERM."
@@ -103,13 +105,16 @@ def run() -> NoReturn:
     """Runs what the command line says. Raises UserError for a mistake on it."""
     try:
         # Not standalone: a wrong option is to be one line as well, not a box of five.
-        sys.exit(app(standalone_mode=False))
+        if len(sys.argv) > 1:
+            sys.exit(app(standalone_mode=False))
+        app(["--help"], standalone_mode=False)
+        sys.exit(2)
     except typer.Abort:
         raise KeyboardInterrupt from None
     except TyperException as error:
         said = error.format_message().strip()
         if not said:
-            sys.exit(2)  # a command without arguments: typer has printed the help
+            sys.exit(2)  # a group of commands without arguments: typer has printed the help
         context = getattr(error, "ctx", None)
         command = "scaler" if context is None else context.command_path
         raise UserError(f"{said.rstrip('.')}; see {command} --help") from None

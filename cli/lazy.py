@@ -31,7 +31,7 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for name, known in self.subcommands.items():
-            self.add_command(TyperCommand(name, help=known.summary))
+            self.add_command(TyperCommand(name, short_help=known.summary))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         """The subcommand of `args` itself; what is listed stands for it only by name."""
