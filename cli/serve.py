@@ -18,14 +18,13 @@ from warmscaler.models.registry import PolicyError
 from warmscaler.service.address import Address, is_loopback
 from warmscaler.service.front.server import (
     DRAIN_GRACE_S,
-    PENDING_CALLS,
     START_LIMITS,
     Operations,
-    PortInUse,
     ServerEnded,
     serve_until_signal,
 )
 from warmscaler.service.front.tls import ServerTls, TlsError
+from warmscaler.service.front.transport import PENDING_CALLS, PortInUse, TransportKind
 from warmscaler.service.live.neighbour import stop_when_closed
 from warmscaler.service.live.serving_policy import LEARNED, choose_policy, follow_store
 from warmscaler.service.observability.logs import LogFormat, LogLevel, configure, stderr_in_log
@@ -169,8 +168,11 @@ def serve(
         int | None, typer.Option(min=1, help="Apps known; the least missed are forgotten.")
     ] = None,
     max_pending_calls: Annotated[
-        int, typer.Option(min=1, help="Calls not looked at yet; gRPC ends those beyond.")
+        int, typer.Option(min=1, help="Calls not looked at yet; those beyond are refused.")
     ] = PENDING_CALLS,
+    transport: Annotated[
+        TransportKind, typer.Option(help="What carries the calls: our own HTTP/2, or grpcio's.")
+    ] = TransportKind.OWN,
     log_format: Annotated[LogFormat, typer.Option(help="How log lines are written.")] = (
         LogFormat.TEXT
     ),
@@ -220,6 +222,7 @@ def serve(
         start_limits=StartLimits(slow_create_s, init_limit_s, max_wait_s),
         reclaim_s=reclaim_s,
         pending_calls=max_pending_calls,
+        transport=transport,
     )
     if operations.tls is None and not is_loopback(host):
         log.warning("in the clear on %s: whoever reaches it can call; see --tls-cert", host)

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator
 
-import grpc
-import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
 
-from warmscaler.service.front.wire import SERVICE
+from warmscaler.service.front.http2.requests import Code
+from warmscaler.service.front.methods import Caller, Conversation, Failed, Method, Unary
+from warmscaler.service.front.servicer import SERVICE
 from warmscaler.service.observability.health import PARTS, Health
 
 Reply = health_pb2.HealthCheckResponse
-Context = grpc.aio.ServicerContext[Any, Any]
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
-class HealthChecks(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+class HealthChecks:
     """The service as a whole, under "" and its own name, and each part under `SERVICE/part`.
 
-    A part with a problem says so under its own name only: the service as a whole serves. grpcio's own
-    servicer holds a lock while it writes to a watcher: one that reads nothing would stop every change
-    of status, and with it the drain.
+    A part with a problem says so under its own name only: the service as a whole serves.
     """
 
     def __init__(self, health: Health) -> None:
@@ -29,22 +28,30 @@ class HealthChecks(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._changed = asyncio.Event()
         health.on_change(self._tell)
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Any:
-        """NOT_FOUND where there is no such name."""
-        status = self._status(request.service)
-        if status == Reply.SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
-        return Reply(status=status)
+    def methods(self) -> list[Method]:
+        """What a transport serves."""
+        return [
+            Unary(f"/{HEALTH}/Check", self.check),
+            Conversation(f"/{HEALTH}/Watch", self.watch),
+        ]
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
+    def check(self, message: bytes, caller: Caller) -> bytes:
+        """NOT_FOUND where there is no such name."""
+        status = self._status(_service(message))
+        if status == Reply.SERVICE_UNKNOWN:
+            raise Failed(Code.NOT_FOUND, "there is no such service")
+        return bytes(Reply(status=status).SerializeToString())
+
+    async def watch(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The status now, and each time it is another."""
+        name = _service(await anext(messages, b""))
         told = None
         while True:
-            changed, status = self._changed, self._status(request.service)
+            changed, status = self._changed, self._status(name)
             if status == told:
                 await changed.wait()
             else:
-                await context.write(Reply(status=status))
+                yield Reply(status=status).SerializeToString()
                 told = status
 
     def _status(self, name: str) -> int:
@@ -57,3 +64,10 @@ class HealthChecks(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _service(message: bytes) -> str:
+    try:
+        return str(health_pb2.HealthCheckRequest.FromString(message).service)
+    except DecodeError:
+        raise Failed(Code.INVALID_ARGUMENT, "the message cannot be read") from None

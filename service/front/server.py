@@ -12,23 +12,27 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import grpc
-import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-
 from warmscaler.models.policy import Policy
 from warmscaler.service.explaining.history import History
-from warmscaler.service.front.explaining import METHOD, Explaining
+from warmscaler.service.front.explaining import PATH as EXPLAIN_PATH
 from warmscaler.service.front.explaining import SERVICE as EXPLAIN
-from warmscaler.service.front.health_checks import HealthChecks
-from warmscaler.service.front.threads import settle_threads, stay_together
+from warmscaler.service.front.explaining import Explaining
+from warmscaler.service.front.grpcio_transport import GrpcioTransport
+from warmscaler.service.front.health_checks import HEALTH, HealthChecks
+from warmscaler.service.front.methods import Unary
+from warmscaler.service.front.own_transport import OwnTransport
+from warmscaler.service.front.reflection import reflection_methods
+from warmscaler.service.front.servicer import SERVICE, ScalerServicer
 from warmscaler.service.front.tls import PlatformTls, ServerTls
-from warmscaler.service.front.wire import SERVICE, add_scaler
-from warmscaler.service.live.driver import Driver, UnknownApp, UnknownInstance, log
+from warmscaler.service.front.transport import (
+    PENDING_CALLS,
+    Serving,
+    Transport,
+    TransportKind,
+)
+from warmscaler.service.live.driver import Driver, log
 from warmscaler.service.live.platform_client import PlatformClient
 from warmscaler.service.live.serving_policy import Chosen
-from warmscaler.service.live.waiting import Refused, Throttled
 from warmscaler.service.observability.board.board import Board
 from warmscaler.service.observability.health import Health, Phase
 from warmscaler.service.observability.metrics import Metrics
@@ -38,8 +42,6 @@ from warmscaler.service.observer import Observer
 from warmscaler.service.persistence.follow import Follower
 from warmscaler.service.persistence.ledger import Ledger
 from warmscaler.service.persistence.recording import Recorder
-from warmscaler.service.proto import scaler_pb2 as pb
-from warmscaler.service.proto import scaler_pb2_grpc
 from warmscaler.service.scheduler.limits import SERVING as SERVING_LIMITS
 from warmscaler.service.scheduler.limits import Limits
 from warmscaler.service.scheduler.scheduler import Scheduler
@@ -47,80 +49,16 @@ from warmscaler.service.slots.times import StartLimits
 from warmscaler.service.stopping import stopping
 from warmscaler.service.switch_interval import switch_soon
 
-MAX_MESSAGE_BYTES = 1 << 20
 DRAIN_GRACE_S = 20.0
-PENDING_CALLS = 1_000
-"""Calls that have arrived and that the event loop has not come to yet. Of those beyond, gRPC's core
-ends more and more, and all beyond one and a half times as many, for a small part of what an answer
-of ours would cost."""
 START_LIMITS = StartLimits()
+STOP_GRACE_S = 1.0
+"""At the end answers under way have so long to leave."""
 TLS_POLL_S = 5.0
 """How often the files of the platform's TLS are looked at; the server's are at every handshake."""
 
-Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class PortInUse(Exception):
-    """The address cannot be listened on; its text says which."""
-
 
 class ServerEnded(Exception):
-    """gRPC's server ended without being asked to; its text is one line."""
-
-
-class ScalerServicer(scaler_pb2_grpc.ScalerServicer):
-    """Checks what comes in, asks the driver, says its answer in the contest's words."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-
-    async def Assign(self, request: pb.AssignRequest, context: Context) -> pb.AssignReply:
-        """One instance of its app for the request, and for no other until its Idle."""
-        meta = request.meta_data
-        if not meta.key or not meta.memory_in_mb:
-            await _refuse_assign(request, context)
-        try:
-            instance_id = await self._driver.assign(
-                request.request_id, meta, context.time_remaining
-            )
-        except Throttled as throttled:
-            return pb.AssignReply(status=pb.Throttle, error_message=str(throttled))
-        except Refused as refused:
-            draining = self._driver.scheduler.draining
-            code = grpc.StatusCode.UNAVAILABLE if draining else grpc.StatusCode.INTERNAL
-            await context.abort(code, str(refused))
-        return pb.AssignReply(
-            assigment=pb.Assignment(
-                request_id=request.request_id, meta_key=meta.key, instance_id=instance_id
-            )
-        )
-
-    async def Idle(self, request: pb.IdleRequest, context: Context) -> pb.IdleReply:
-        """The request is done; its instance is kept or destroyed."""
-        if not request.HasField("assigment"):
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "assigment is missing, or unreadable"
-            )
-        try:
-            self._driver.idle(request.assigment, request.result)
-        except UnknownApp:
-            return pb.IdleReply(
-                status=pb.InternalError, error_message="no request of this app was ever assigned"
-            )
-        except UnknownInstance:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such instance")
-        return pb.IdleReply()
-
-
-async def _refuse_assign(request: pb.AssignRequest, context: Context) -> None:
-    meta = request.meta_data
-    if not request.HasField("meta_data"):
-        reason = "meta_data is missing, or the message cannot be read"
-    elif not meta.key:
-        reason = "meta_data.key is empty"
-    else:
-        reason = "meta_data.memory_in_mb is zero"
-    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
+    """The server ended without being asked to; its text is one line."""
 
 
 class ScalerServer:
@@ -137,19 +75,20 @@ class ScalerServer:
         health: Health | None = None,
         tls: ServerTls | None = None,
         platform_tls: PlatformTls | None = None,
-        interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
+        heard: Callable[[str], None] | None = None,
         limits: Limits = SERVING_LIMITS,
         ledger: Ledger | None = None,
         start_limits: StartLimits = START_LIMITS,
         reclaim_s: float | None = None,
         pending_calls: int = PENDING_CALLS,
+        transport: TransportKind = TransportKind.OWN,
     ) -> None:
         """`address` is HOST:PORT; port 0 lets the system choose (see `port` after `start`).
 
-        In the clear without `tls`, and toward the platform without `platform_tls`. Raises TlsError.
+        `heard` is told each request's `traceparent`. In the clear without `tls`, and toward the
+        platform without `platform_tls`. Raises TlsError.
         """
         self.health = health or Health()
-        self._tls = tls
         self._platform_tls = platform_tls
         self._tasks: set[asyncio.Task[None]] = set()
         # Ids must differ from those of an earlier run, of which the platform may still have some.
@@ -171,45 +110,20 @@ class ScalerServer:
             "platform",
             None if well else "the platform does not answer: it is asked seldom until it does",
         )
-        self._explaining = Explaining(Board(self.driver, history or History(), self.health).account)
+        explaining = Explaining(Board(self.driver, history or History(), self.health).account)
         self._ledger = ledger
-        self._address = address
-        self._server = grpc.aio.server(
-            interceptors=tuple(interceptors),
-            options=[
-                ("grpc.so_reuseport", 0),
-                # Callers that ping while their Assign waits are not cut off for it.
-                ("grpc.http2.max_ping_strikes", 0),
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.server.max_pending_requests", pending_calls),
-                ("grpc.server.max_pending_requests_hard_limit", pending_calls * 3 // 2),
-            ],
-        )
+        methods = [
+            *ScalerServicer(self.driver).methods(),
+            *HealthChecks(self.health).methods(),
+            Unary(EXPLAIN_PATH, lambda message, _: explaining.app(message)),
+            *reflection_methods((SERVICE, EXPLAIN, HEALTH)),
+        ]
+        make = OwnTransport if transport is TransportKind.OWN else GrpcioTransport
+        self._transport: Transport = make(Serving(address, methods, tls, pending_calls, heard))
         self.port = 0
 
     async def start(self) -> None:
         """Listens. Raises PortInUse, TlsError."""
-        server = self._server
-        add_scaler(ScalerServicer(self.driver), server)
-        health_pb2_grpc.add_HealthServicer_to_server(HealthChecks(self.health), server)
-        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        explain = grpc.unary_unary_rpc_method_handler(self._explain)
-        handlers = grpc.method_handlers_generic_handler(EXPLAIN, {METHOD: explain})
-        server.add_generic_rpc_handlers((handlers,))
-        names = (SERVICE, EXPLAIN, health_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
-        try:
-            if self._tls is None:
-                self.port = server.add_insecure_port(self._address)
-            else:
-                self.port = server.add_secure_port(self._address, self._tls.credentials())
-        except RuntimeError:
-            self.port = 0
-        if self.port == 0:
-            raise PortInUse(
-                f"{self._address}: cannot listen there; is the port in use, or the address not"
-                " this machine's?"
-            )
         if self._ledger is not None:
             switch_soon()
             loop = asyncio.get_running_loop()
@@ -218,24 +132,21 @@ class ScalerServer:
             )
         self.driver.recover()
         self.driver.sweep()
-        await server.start()
+        self.port = await self._transport.start()
         self.health.enter(Phase.READY)
         if self._platform_tls is not None:
             self._spawn(self._follow_platform_tls(self._platform_tls))
 
-    async def _explain(self, message: bytes, context: Context) -> bytes:
-        return self._explaining.app(message)
-
     async def until_ended(self) -> None:
-        """Returns once gRPC's server has ended, by `stop` or by an error of its own."""
-        with suppress(Exception):  # it has logged what ended it
-            await self._server.wait_for_termination()
+        """Returns once the transport has ended, by `stop` or by an error of its own."""
+        await self._transport.until_ended()
 
     async def stop(self, grace_s: float = DRAIN_GRACE_S) -> None:
         """Drains: no new work, running requests finish, every slot is given back."""
         self.health.enter(Phase.DRAINING)
+        self._transport.drain()
         await self.driver.drain(grace_s)
-        await self._server.stop(1.0)
+        await self._transport.stop(STOP_GRACE_S)
         for task in list(self._tasks):
             task.cancel()
         await self._platform.close()
@@ -275,6 +186,7 @@ class Operations:
     """For how long an instance is in use without an Idle; None is for as long as its app may run
     and a while."""
     pending_calls: int = PENDING_CALLS
+    transport: TransportKind = TransportKind.OWN
 
 
 async def serve_until_signal(
@@ -291,7 +203,7 @@ async def serve_until_signal(
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    # Before gRPC makes anything: who raises amid that leaves half of it, which takes us down.
+    # Before anything is made: who raises amid that leaves half of it.
     for number in (*stopping(), signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     operations = operations or Operations()
@@ -316,12 +228,13 @@ async def serve_until_signal(
         health=health,
         tls=operations.tls,
         platform_tls=operations.platform_tls,
-        interceptors=() if tracing is None else (tracing.interceptor,),
+        heard=None if tracing is None else tracing.heard,
         limits=operations.limits,
         ledger=operations.ledger,
         start_limits=operations.start_limits,
         reclaim_s=operations.reclaim_s,
         pending_calls=operations.pending_calls,
+        transport=operations.transport,
     )
     metrics.watch(server.driver)
     page = None
@@ -330,11 +243,8 @@ async def serve_until_signal(
         page = Page(metrics, health, operations.metrics_host, operations.metrics_port, board)
         log.info("metrics and health on port %d", page.port)
     settle_memory()
-    together = None
     try:
         await server.start()
-        settle_threads()
-        together = loop.create_task(stay_together())
         ended = loop.create_task(server.until_ended())
         ended.add_done_callback(lambda _: stop.set())
         if chosen.problem is not None:
@@ -353,10 +263,8 @@ async def serve_until_signal(
         await server.stop(grace_s)
         log.info("stopped")
         if broken:  # nobody can call: whoever runs the scaler must know, and start it again
-            raise ServerEnded("gRPC's server ended by itself, see the log above; start it again")
+            raise ServerEnded("the server ended by itself, see the log above; start it again")
     finally:
-        if together is not None:
-            together.cancel()
         if follower is not None:
             follower.close()
         if recorder is not None:

@@ -47,6 +47,33 @@ class ServerTls:
             require_client_authentication=self.client_ca is not None,
         )
 
+    def contexts(self) -> Callable[[], ssl.SSLContext]:
+        """What our own front asks at every handshake: the files as they are. Raises TlsError."""
+        files = _Files(self._paths(), self._check)
+        files.read()
+        context = self._context()
+
+        def current() -> ssl.SSLContext:
+            nonlocal context
+            if files.changed() is not None:
+                try:
+                    context = self._context()
+                except (OSError, ValueError) as error:
+                    log.error("the new certificate is not used, the old one stays: %s", error)
+            return context
+
+        return current
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        context.load_cert_chain(self.cert, self.key, password="")  # nobody to ask for one
+        if self.client_ca is not None:
+            context.load_verify_locations(self.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
     def _paths(self) -> tuple[Path, ...]:
         return (self.cert, self.key, *((self.client_ca,) if self.client_ca else ()))
 

@@ -11,9 +11,6 @@ from contextvars import ContextVar
 from importlib import import_module
 from typing import Any
 
-import grpc
-import grpc.aio
-
 from warmscaler.models.policy import Instance
 from warmscaler.service.address import DIRECT
 from warmscaler.service.observability.logs import escaped
@@ -59,10 +56,9 @@ class Tracing(Observer):
         """Spans of starts under way, by instance."""
         self._error = self._trace.Status(self._trace.StatusCode.ERROR)
 
-    @property
-    def interceptor(self) -> grpc.aio.ServerInterceptor[Any, Any]:
-        """For the server: it hears which span of the caller's a request is part of."""
-        return _Listens()
+    def heard(self, traceparent: str) -> None:
+        """The request that now comes is part of this span of its caller's; "" is none."""
+        _PARENT.set(traceparent[:64])
 
     def close(self) -> None:
         """Sends what is left; blocks for as long as five seconds."""
@@ -134,16 +130,6 @@ class Tracing(Observer):
             attributes,
             start_time=_ns(instance.started_ms, now_ms),
         )
-
-
-class _Listens(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in stubs only
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        parent = ""
-        for name, value in handler_call_details.invocation_metadata or ():
-            if name == "traceparent" and isinstance(value, str):
-                parent = value[:64]
-        _PARENT.set(parent)
-        return await continuation(handler_call_details)
 
 
 def _ns(at_ms: float, now_ms: float) -> int:

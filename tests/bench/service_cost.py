@@ -17,7 +17,8 @@ import uvloop
 
 from tests.bench.table import Row, step
 from warmscaler.models.registry import make_policy
-from warmscaler.service.front.server import MAX_MESSAGE_BYTES, ScalerServer
+from warmscaler.service.front.server import ScalerServer
+from warmscaler.service.front.transport import MAX_MESSAGE_BYTES
 from warmscaler.service.observability.health import Health
 from warmscaler.service.observability.metrics import Metrics
 from warmscaler.service.persistence.ledger import Ledger

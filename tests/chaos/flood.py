@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import cast
 
-from warmscaler.service.front.wire import SERVICE
+from warmscaler.service.front.servicer import SERVICE
 from warmscaler.service.proto import scaler_pb2 as pb
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.service.running import PATIENCE_S, get, scaler, served, until
-from warmscaler.service.front.wire import SERVICE
+from warmscaler.service.front.servicer import SERVICE
 from warmscaler.service.observability import page as page_module
 from warmscaler.service.observability.health import Health, Phase
 from warmscaler.service.observability.metrics import Metrics

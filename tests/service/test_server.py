@@ -17,7 +17,7 @@ from tests.fuzz.messages import PREFACE
 from tests.service.running import META, assign, done, scaler, served, until
 from warmscaler.models.published.fixed import Fixed
 from warmscaler.service.front.server import ScalerServer, ServerEnded, serve_until_signal
-from warmscaler.service.front.wire import SERVICE
+from warmscaler.service.front.servicer import SERVICE
 from warmscaler.service.live.serving_policy import Chosen
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
@@ -89,7 +89,7 @@ def test_a_server_that_ends_by_itself_is_not_served_on(monkeypatch: pytest.Monke
 
     async def ends(self: ScalerServer) -> None:
         await start(self)
-        await self._server.stop(None)
+        await self._transport.stop(0.0)
 
     monkeypatch.setattr(ScalerServer, "start", ends)
     chosen = Chosen(Fixed(1.0), about={"policy": "fixed"})

@@ -54,7 +54,7 @@ def collecting() -> Iterator[tuple[Collector, str]]:
 
 def test_requests_and_starts_are_spans() -> None:
     async def run(tracing: Tracing) -> None:
-        async with served(observers=(tracing,), interceptors=(tracing.interceptor,)) as here:
+        async with served(observers=(tracing,), heard=tracing.heard) as here:
             for number, metadata in enumerate([(("traceparent", PARENT),), ()]):
                 reply = await here.stub.Assign(assign(str(number)), metadata=metadata)
                 await here.stub.Idle(done(reply.assigment))

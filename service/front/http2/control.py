@@ -1,0 +1,177 @@
+"""What a peer's frames say of the connection itself, and how much of that it may send.
+
+SETTINGS, PING, GOAWAY, WINDOW_UPDATE, PRIORITY (RFC 9113, 6): everything but requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from warmscaler.service.front.http2 import frames
+from warmscaler.service.front.http2.frames import (
+    ACK,
+    DEFAULT_WINDOW,
+    LEAST_FRAME_SIZE,
+    MAX_STREAM,
+    MAX_WINDOW,
+    MOST_FRAME_SIZE,
+    NUMBER,
+    PING,
+    SETTING,
+    SETTINGS,
+    ErrorCode,
+    Violation,
+)
+from warmscaler.service.front.http2.headers import MAX_FIELDS_BYTES
+from warmscaler.service.front.http2.streams import Sending, Stream
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one peer may do. Beyond it the connection ends with ENHANCE_YOUR_CALM, if not said else."""
+
+    streams: int = 25_000
+    """Open at once; those beyond are refused. More than requests may wait: else their Idles could
+    not come through."""
+    block_bytes: int = MAX_FIELDS_BYTES
+    """Of a header block before it is read."""
+    continuations: int = 8
+    """Frames that one header block goes on in."""
+    window: int = 1 << 20
+    """Bytes of DATA under way to us, of all streams."""
+    nuisance: int = 2_000
+    """What a peer may send at once that brings no work: PING, SETTINGS, RST_STREAM, empty DATA, …"""
+    nuisance_per_s: float = 100.0
+    nuisance_per_call: int = 6
+    """So much more for every call that was answered."""
+
+
+LIMITS = ConnectionLimits()
+STREAM_COST, _SETTINGS_COST = 2, 10
+
+
+class Control(Generic[T]):
+    """The state that peer and server share, and what changes it."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.limits = limits
+        self.streams: dict[int, Stream[T]] = {}
+        self.sending = Sending(DEFAULT_WINDOW, LEAST_FRAME_SIZE)
+        self.greeted = False
+        """The peer's preface and SETTINGS came."""
+        self.leaving = False
+        """No new streams come or are taken: once there are none it may be closed."""
+        self._last_stream = 0
+        self._calm = float(limits.nuisance)
+        self._calm_s: float | None = None
+        self._now_s = 0.0
+
+    def _stream_ends(self, stream: Stream[T]) -> None:
+        """All was sent."""
+        raise NotImplementedError
+
+    def _stream_error(self, number: int, code: ErrorCode) -> None:
+        """The peer broke a rule on this stream alone."""
+        raise NotImplementedError
+
+    def _priority(self, flags: int, number: int, payload: bytes) -> None:
+        self._annoy(1)
+        if number == 0:
+            raise Violation(ErrorCode.PROTOCOL_ERROR, "PRIORITY of no stream")
+        if len(payload) != 5:
+            self._stream_error(number, ErrorCode.FRAME_SIZE_ERROR)
+        elif NUMBER.unpack_from(payload)[0] & MAX_STREAM == number:
+            self._stream_error(number, ErrorCode.PROTOCOL_ERROR)
+
+    def _settings(self, flags: int, number: int, payload: bytes) -> None:
+        if number != 0:
+            raise Violation(ErrorCode.PROTOCOL_ERROR, "SETTINGS of a stream")
+        if len(payload) % 6 or (flags & ACK and payload):
+            raise Violation(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
+        if flags & ACK:
+            self._annoy(1)
+            return
+        self._annoy(_SETTINGS_COST + len(payload) // 6)
+        for name, value in SETTING.iter_unpack(payload):
+            self._set(name, value)
+        self.greeted = True
+        self.sending.out.append(frames.frame(SETTINGS, ACK, 0))
+
+    def _set(self, name: int, value: int) -> None:
+        if name == frames.INITIAL_WINDOW_SIZE:
+            if value > MAX_WINDOW:
+                raise Violation(ErrorCode.FLOW_CONTROL_ERROR, "an initial window over 2^31 - 1")
+            more = value - self.sending.initial_window
+            self.sending.initial_window = value
+            for stream in list(self.streams.values()):
+                self._grow(stream, more, Violation(ErrorCode.FLOW_CONTROL_ERROR, "a window's size"))
+        elif name == frames.MAX_FRAME_SIZE:
+            if not LEAST_FRAME_SIZE <= value <= MOST_FRAME_SIZE:
+                raise Violation(ErrorCode.PROTOCOL_ERROR, "a frame size out of bounds")
+            self.sending.frame_size = min(value, 1 << 16)
+        elif name == frames.ENABLE_PUSH and value > 1:
+            raise Violation(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
+
+    def _push(self, flags: int, number: int, payload: bytes) -> None:
+        raise Violation(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
+
+    def _ping(self, flags: int, number: int, payload: bytes) -> None:
+        if number != 0:
+            raise Violation(ErrorCode.PROTOCOL_ERROR, "PING of a stream")
+        if len(payload) != 8:
+            raise Violation(ErrorCode.FRAME_SIZE_ERROR, "PING of a wrong length")
+        self._annoy(1)
+        if not flags & ACK:
+            self.sending.out.append(frames.frame(PING, ACK, 0, payload))
+
+    def _goaway(self, flags: int, number: int, payload: bytes) -> None:
+        if number != 0:
+            raise Violation(ErrorCode.PROTOCOL_ERROR, "GOAWAY of a stream")
+        if len(payload) < 8:
+            raise Violation(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY of a wrong length")
+        self._annoy(1)
+        self.leaving = True
+
+    def _window_update(self, flags: int, number: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise Violation(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong length")
+        self._annoy(1)
+        more = NUMBER.unpack(payload)[0] & MAX_WINDOW
+        if number == 0:
+            if more == 0:
+                raise Violation(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+            for stream in self.sending.grow(more):
+                self._stream_ends(stream)
+            return
+        self._known(number, "WINDOW_UPDATE")
+        if more == 0:
+            self._stream_error(number, ErrorCode.PROTOCOL_ERROR)
+        elif number in self.streams:
+            self._grow(self.streams[number], more, None)
+
+    def _grow(self, stream: Stream[T], more: int, violation: Violation | None) -> None:
+        try:
+            if self.sending.grow_stream(stream, more):
+                self._stream_ends(stream)
+        except OverflowError:
+            if violation is not None:
+                raise violation from None
+            self._stream_error(stream.id, ErrorCode.FLOW_CONTROL_ERROR)
+
+    def _known(self, number: int, what: str) -> None:
+        if number == 0 or number > self._last_stream or number % 2 == 0:
+            raise Violation(ErrorCode.PROTOCOL_ERROR, f"{what} of no stream")
+
+    def _annoy(self, cost: int) -> None:
+        self._calm -= cost
+        if self._calm < 0.0:
+            limits = self.limits
+            since_s = self._now_s if self._calm_s is None else self._calm_s
+            rested = (self._now_s - since_s) * limits.nuisance_per_s
+            self._calm = min(float(limits.nuisance), self._calm + rested)
+            self._calm_s = self._now_s
+            if self._calm < 0.0:
+                raise Violation(ErrorCode.ENHANCE_YOUR_CALM, "too much that brings no work")

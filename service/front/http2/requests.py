@@ -1,0 +1,132 @@
+"""What the headers of a request mean to gRPC, and the headers of its answers.
+
+After gRPC's "PROTOCOL-HTTP2" (Requests, Responses, Errors) and "Status codes and their use in gRPC".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Generic, Protocol, TypeVar
+
+from warmscaler.service.front.http2.headers import Fields, is_well_formed, literals
+
+
+class Code(IntEnum):
+    """How a call ended."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class Method(Protocol):
+    """What the machine must know of a method."""
+
+    @property
+    def unary(self) -> bool:
+        """Whether a call of it has exactly one message, and one answer."""
+
+
+M = TypeVar("M", bound=Method)
+
+_STATUS_200 = b"\x88"  # RFC 7541, appendix A
+RESPONSE = _STATUS_200 + literals([(b"content-type", b"application/grpc")])
+DONE = literals([(b"grpc-status", b"0")])
+_SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_NOT_PLAIN = re.compile(rb"[^ -$&-~]")
+_TEXT_BYTES = 1_024
+NOT_GRPC = b"gRPC is served here: POST with content-type application/grpc\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[M]):
+    """The headers of a call."""
+
+    method: M | None
+    """None where `refusal` says why."""
+    timeout_s: float | None
+    gzip: bool
+    """Whether messages may come compressed."""
+    content_length: int | None
+    fields: tuple[tuple[bytes, bytes], ...]
+    refusal: bytes | None = None
+    """The header block to answer with, if no method needs to be asked."""
+    is_grpc: bool = True
+    """Else it is answered as HTTP does, once all of it came."""
+
+
+def trailers(code: Code, text: str = "") -> bytes:
+    """The block that ends a call whose headers were sent."""
+    fields = [(b"grpc-status", b"%d" % code)]
+    if text:
+        plain = text.encode("utf-8", "replace")[:_TEXT_BYTES]
+        encoded = _NOT_PLAIN.sub(lambda found: b"%%%02X" % found[0][0], plain)
+        fields.append((b"grpc-message", encoded))
+    return literals(fields)
+
+
+def failure(code: Code, text: str) -> bytes:
+    """The block that is the whole answer of a call that failed."""
+    return RESPONSE + trailers(code, text)
+
+
+def interpret(fields: Fields, methods: Mapping[bytes, M]) -> Request[M] | None:
+    """What a request asks for. None if it is malformed."""
+    if not is_well_formed(fields):
+        return None
+    first = dict(reversed(fields))
+    length = first.get(b"content-length")
+    if length is not None and not (length.isdigit() and len(length) < 19):
+        return None
+    method = methods.get(first[b":path"])
+    timeout_s, timeout = None, first.get(b"grpc-timeout")
+    if timeout is not None and (found := _TIMEOUT.fullmatch(timeout)):
+        timeout_s = int(found[1]) * _SECONDS[found[2]]
+    encoding = first.get(b"grpc-encoding", b"identity")
+    refusal = None
+    is_grpc = first[b":method"] == b"POST" and _is_grpc(first.get(b"content-type", b""))
+    if first[b":method"] != b"POST":
+        refusal = literals([(b":status", b"405"), (b"allow", b"POST")])
+    elif not is_grpc:
+        refusal = literals([(b":status", b"415")])
+    elif method is None:
+        refusal = failure(Code.UNIMPLEMENTED, "there is no such method")
+    elif timeout is not None and timeout_s is None:
+        refusal = failure(Code.INTERNAL, "grpc-timeout is malformed")
+    elif encoding not in (b"identity", b"gzip"):
+        accepted = literals([(b"grpc-accept-encoding", b"identity,gzip")])
+        refusal = failure(Code.UNIMPLEMENTED, "grpc-encoding is not known") + accepted
+    return Request(
+        method if refusal is None else None,
+        timeout_s,
+        encoding == b"gzip",
+        None if length is None else int(length),
+        tuple((name, value) for name, value in fields if name[:1] != b":"),
+        refusal,
+        is_grpc,
+    )
+
+
+def _is_grpc(content_type: bytes) -> bool:
+    kind = content_type.lower()
+    return kind == b"application/grpc" or kind.startswith(
+        (b"application/grpc+", b"application/grpc;")
+    )

@@ -1,0 +1,146 @@
+"""One stream, and what may be sent on it: flow control (RFC 9113, 5.2 and 6.9)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Generic, TypeVar
+
+from warmscaler.service.front.http2.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    MAX_WINDOW,
+    ErrorCode,
+    Violation,
+    frame,
+)
+
+T = TypeVar("T")
+
+
+class Stream(Generic[T]):
+    """A stream that is open, or half closed by its peer. `request` is what its headers mean."""
+
+    __slots__ = (
+        "began_s",
+        "buffer",
+        "held",
+        "id",
+        "open",
+        "owner",
+        "peer_ended",
+        "queue",
+        "receive_window",
+        "received",
+        "request",
+        "send_window",
+        "sent_head",
+        "trailers",
+    )
+
+    def __init__(
+        self, number: int, request: T, began_s: float, receive_window: int, send_window: int
+    ) -> None:
+        self.id = number
+        self.request = request
+        self.began_s = began_s
+        self.receive_window = receive_window
+        self.send_window = send_window
+        self.open = True
+        self.peer_ended = False
+        self.received = 0
+        """Bytes of DATA, without padding."""
+        self.buffer: bytearray | None = None
+        """What the layer above has of a message that is not complete."""
+        self.held = 0
+        """Bytes of messages that nobody has taken."""
+        self.sent_head = False
+        self.queue: deque[bytes] | None = None
+        """DATA that waits for the peer's window."""
+        self.trailers: bytes | None = None
+        """To be sent behind it."""
+        self.owner: Any = None
+        """Whatever answers on this stream keeps here what it needs."""
+
+
+class Sending:
+    """What may be sent on a connection, and what waits until it may."""
+
+    def __init__(self, initial_window: int, frame_size: int) -> None:
+        self.out: list[bytes] = []
+        """Frames, in order."""
+        self.window = initial_window
+        self.initial_window = initial_window
+        self.frame_size = frame_size
+        self._stalled: dict[int, Stream[Any]] = {}
+        """Streams with DATA that waits for the connection's window, longest waiting first."""
+        self.queued_bytes = 0
+        """DATA that waits, of all streams."""
+
+    def data(self, stream: Stream[Any], content: bytes) -> None:
+        """Sends DATA, now or once the peer's windows have room for it."""
+        if stream.queue is None:
+            stream.queue = deque()
+        stream.queue.append(content)
+        self.queued_bytes += len(content)
+        self._advance(stream)
+
+    def end(self, stream: Stream[Any], trailers: bytes) -> bool:
+        """Ends the stream with these trailers, or without any; whether that is done already."""
+        stream.trailers = trailers
+        return self._advance(stream)
+
+    def grow(self, more: int) -> list[Stream[Any]]:
+        """WINDOW_UPDATE of the connection: which streams have ended by it. Raises Violation."""
+        self.window += more
+        if self.window > MAX_WINDOW:
+            raise Violation(ErrorCode.FLOW_CONTROL_ERROR, "a window beyond 2^31 - 1")
+        ended = []
+        while self._stalled and self.window > 0:
+            stream = next(iter(self._stalled.values()))
+            del self._stalled[stream.id]
+            if self._advance(stream):
+                ended.append(stream)
+        return ended
+
+    def grow_stream(self, stream: Stream[Any], more: int) -> bool:
+        """WINDOW_UPDATE of a stream: whether it has ended by it. Raises OverflowError."""
+        stream.send_window += more
+        if stream.send_window > MAX_WINDOW:
+            raise OverflowError
+        return stream.queue is not None and self._advance(stream)
+
+    def forget(self, stream: Stream[Any]) -> None:
+        """The stream is no more."""
+        if stream.queue:
+            self.queued_bytes -= sum(map(len, stream.queue))
+            stream.queue = None
+        self._stalled.pop(stream.id, None)
+
+    def _advance(self, stream: Stream[Any]) -> bool:
+        queue = stream.queue
+        while queue:
+            content = queue[0]
+            room = min(self.window, stream.send_window, self.frame_size)
+            if room <= 0 and content:
+                if stream.send_window > 0:
+                    self._stalled[stream.id] = stream
+                return False
+            now = content[:room] if len(content) > room else content
+            self.out.append(frame(DATA, 0, stream.id, now))
+            self.window -= len(now)
+            stream.send_window -= len(now)
+            self.queued_bytes -= len(now)
+            if len(now) < len(content):
+                queue[0] = content[len(now) :]
+            else:
+                queue.popleft()
+        self._stalled.pop(stream.id, None)
+        if stream.trailers is None:
+            return False
+        if stream.trailers:
+            self.out.append(frame(HEADERS, END_STREAM | END_HEADERS, stream.id, stream.trailers))
+        else:
+            self.out.append(frame(DATA, END_STREAM, stream.id))
+        return True

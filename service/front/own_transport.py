@@ -1,0 +1,135 @@
+"""Our own HTTP/2 on sockets: listens, makes a connection of each caller, ends them all."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from warmscaler.service.front.admission import Admission
+from warmscaler.service.front.http2.rpc import GrpcConnection
+from warmscaler.service.front.protocol import Connected
+from warmscaler.service.front.transport import MAX_MESSAGE_BYTES, PortInUse, Serving
+
+BACKLOG = 1_024
+MAX_CONNECTIONS = 10_000
+HANDSHAKE_S = 10.0
+"""For so long a TLS handshake may take."""
+SETTLED_S = 0.02
+"""How often it is looked at whether all calls are answered."""
+
+
+class OwnTransport:
+    """On the event loop it is started on."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._methods = {method.path.encode(): method for method in serving.methods}
+        self._admission = Admission(serving.pending_calls)
+        self._connections: set[Connected] = set()
+        self._sockets: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+
+    async def start(self) -> int:
+        """See Transport."""
+        host, _, port = self._serving.address.rpartition(":")
+        tls = self._serving.tls
+        contexts = None if tls is None else tls.contexts()
+        try:
+            self._sockets = _listen(host.strip("[]"), int(port))
+        except OSError:
+            raise PortInUse(self._serving.address) from None
+        loop = asyncio.get_running_loop()
+        self._accepting = [loop.create_task(self._accept(each, contexts)) for each in self._sockets]
+        for task in self._accepting:
+            task.add_done_callback(lambda _: self._ended.set())
+        return int(self._sockets[0].getsockname()[1])
+
+    def drain(self) -> None:
+        """See Transport."""
+        self._tell_all(last=False)
+
+    async def stop(self, grace_s: float) -> None:
+        """See Transport."""
+        for task in (*self._accepting, *self._handshakes):
+            task.cancel()
+        await asyncio.gather(*self._accepting, *self._handshakes, return_exceptions=True)
+        for each in self._sockets:
+            each.close()
+        self._tell_all(last=True)
+        end_s = time.monotonic() + grace_s
+        while any(not each.idle for each in self._connections) and time.monotonic() < end_s:  # noqa: ASYNC110
+            await asyncio.sleep(SETTLED_S)
+        for connected in list(self._connections):
+            connected.close()
+        await asyncio.sleep(0)
+        self._ended.set()
+
+    async def until_ended(self) -> None:
+        """See Transport."""
+        await self._ended.wait()
+
+    def _tell_all(self, *, last: bool) -> None:
+        for connected in list(self._connections):
+            connected.machine.http.drain(last=last)
+            connected.flush()
+
+    def _connected(self) -> Connected:
+        machine = GrpcConnection(self._methods, MAX_MESSAGE_BYTES)
+        return Connected(machine, self._admission, self._connections, self._serving.heard)
+
+    async def _accept(
+        self, listener: socket.socket, contexts: Callable[[], ssl.SSLContext] | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                caller, _ = await loop.sock_accept(listener)
+            except OSError:  # it left before it was taken, or there is no room for it: a moment
+                await asyncio.sleep(SETTLED_S)
+                continue
+            if len(self._connections) + len(self._handshakes) >= MAX_CONNECTIONS:
+                caller.close()
+                continue
+            with suppress(OSError):
+                caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = loop.create_task(self._welcome(caller, None if contexts is None else contexts()))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _welcome(self, caller: socket.socket, context: ssl.SSLContext | None) -> None:
+        loop = asyncio.get_running_loop()
+        wait_s = None if context is None else HANDSHAKE_S
+        try:
+            await loop.connect_accepted_socket(
+                self._connected, caller, ssl=context, ssl_handshake_timeout=wait_s
+            )
+        except (OSError, ssl.SSLError, TimeoutError):
+            caller.close()
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """On every address that the host's name stands for. Raises OSError."""
+    sockets: list[socket.socket] = []
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            sockets.append(listener)
+            listener.setblocking(False)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host not in ("::", ""))
+            chosen = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
+            listener.bind((address[0], chosen, *address[2:]))
+            listener.listen(BACKLOG)
+    except OSError:
+        for each in sockets:
+            each.close()
+        raise
+    return sockets
