@@ -171,7 +171,10 @@ def serve(
         int, typer.Option(min=1, help="Calls not looked at yet; those beyond are refused.")
     ] = PENDING_CALLS,
     transport: Annotated[
-        TransportKind, typer.Option(help="What carries the calls: our own HTTP/2, or grpcio's.")
+        TransportKind,
+        typer.Option(
+            envvar="SCALER_TRANSPORT", help="What carries the calls: our own HTTP/2, or grpcio's."
+        ),
     ] = TransportKind.OWN,
     log_format: Annotated[LogFormat, typer.Option(help="How log lines are written.")] = (
         LogFormat.TEXT

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from warmscaler.service.front.admission import Admission
 from warmscaler.service.front.http2.rpc import GrpcConnection
@@ -18,6 +20,7 @@ BACKLOG = 1_024
 MAX_CONNECTIONS = 10_000
 HANDSHAKE_S = 10.0
 """For so long a TLS handshake may take."""
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 SETTLED_S = 0.02
 """How often it is looked at whether all calls are answered."""
 
@@ -116,20 +119,33 @@ class OwnTransport:
 def _listen(host: str, port: int) -> list[socket.socket]:
     """On every address that the host's name stands for. Raises OSError."""
     sockets: list[socket.socket] = []
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listener = socket.socket(family, kind, protocol)
-            sockets.append(listener)
-            listener.setblocking(False)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host not in ("::", ""))
-            chosen = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
-            listener.bind((address[0], chosen, *address[2:]))
-            listener.listen(BACKLOG)
-    except OSError:
+    problem: OSError | None = None
+    # `localhost` is both, whatever the system's list of names says (RFC 6761, 6.3).
+    for name in ("127.0.0.1", "::1") if host.lower() == "localhost" else (host,):
+        try:
+            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            for family, _, _, _, address in dict.fromkeys(found):
+                chosen = sockets[0].getsockname()[1] if sockets else port
+                sockets.append(_bound(family, (address[0], chosen, *address[2:])))
+        except OSError as error:
+            problem = error
+    if problem is not None and not (sockets and problem.errno in _NO_SUCH_ADDRESS):
         for each in sockets:
             each.close()
-        raise
+        raise problem
     return sockets
+
+
+def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # `::` is every address, of both kinds
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener

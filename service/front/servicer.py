@@ -19,6 +19,10 @@ class ScalerServicer:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+        self._reply = (
+            pb.AssignReply()
+        )  # filled in again for each answer: half the cost of a new one
+        self._assigment = self._reply.assigment
 
     def methods(self) -> list[Method]:
         """What a transport serves. An Idle is never refused: it frees what others wait for."""
@@ -40,7 +44,7 @@ class ScalerServicer:
 
         def answered(answer: str | Refused) -> None:
             if isinstance(answer, str):
-                caller.settle(_assigned(request_id, key, answer))
+                caller.settle(self._assigned(request_id, key, answer))
                 return
             try:
                 caller.settle(self._refused(answer))
@@ -51,7 +55,7 @@ class ScalerServicer:
             asked = self._driver.request(request_id, meta, answered, caller.time_left_s)
         except Refused as refused:
             return self._refused(refused)
-        return _assigned(request_id, key, asked) if type(asked) is str else asked  # type: ignore[return-value]
+        return self._assigned(request_id, key, asked) if type(asked) is str else asked  # type: ignore[return-value]
 
     def idle(self, message: bytes, caller: Caller) -> bytes:
         """The request is done; its instance is kept or destroyed."""
@@ -71,6 +75,12 @@ class ScalerServicer:
             raise Failed(Code.NOT_FOUND, "there is no such instance") from None
         return _OK
 
+    def _assigned(self, request_id: str, key: str, instance_id: str) -> bytes:
+        assigment = self._assigment
+        assigment.request_id, assigment.meta_key = request_id, key
+        assigment.instance_id = instance_id
+        return self._reply.SerializeToString()
+
     def _refused(self, refused: Refused) -> bytes:
         if isinstance(refused, Throttled):
             return pb.AssignReply(
@@ -78,12 +88,6 @@ class ScalerServicer:
             ).SerializeToString()
         draining = self._driver.scheduler.draining
         raise Failed(Code.UNAVAILABLE if draining else Code.INTERNAL, str(refused))
-
-
-def _assigned(request_id: str, key: str, instance_id: str) -> bytes:
-    return pb.AssignReply(
-        assigment=pb.Assignment(request_id=request_id, meta_key=key, instance_id=instance_id)
-    ).SerializeToString()
 
 
 def _what_is_missing(request: pb.AssignRequest) -> str:

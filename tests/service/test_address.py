@@ -15,6 +15,8 @@ from tests.service.running import META, get, scaler, served
 from warmscaler.service.address import Address, AddressError, parse_host
 from warmscaler.service.proto import scaler_pb2 as pb
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 def has_ipv6() -> bool:
     try:

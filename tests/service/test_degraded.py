@@ -26,6 +26,8 @@ from warmscaler.service.live.serving_policy import BUILT_IN, choose_policy
 from warmscaler.service.persistence.ledger import Ledger
 from warmscaler.service.proto import scaler_pb2 as pb
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 ABOUT: dict[str, Any] = {"created": "2026-01-01T00:00:00+00:00", "trained_on": {"name": "by-hand"}}
 
 

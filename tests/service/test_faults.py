@@ -29,6 +29,8 @@ from warmscaler.service.slots.breaker import THRESHOLD, BreakerState
 from warmscaler.service.slots.times import StartLimits
 from warmscaler.simulator.platform import Fault, Misuse
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 LOST = PlatformError("the reply is lost", retry=True, in_doubt=True)
 SHUT = PlatformError("no such memory", retry=False)
 BUSY = PlatformError("later", retry=True)

@@ -19,6 +19,8 @@ from warmscaler.service.observability.metrics import Metrics
 from warmscaler.service.observability.page import Page
 from warmscaler.service.slots.breaker import THRESHOLD
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 MODEL = f"{SERVICE}/model"
 
 

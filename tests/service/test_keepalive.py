@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.fuzz.messages import ASSIGN, PREFACE
 from tests.service.running import PATIENCE_S, assign, served
 from tests.service.test_health import frame
 from warmscaler.service.proto import scaler_pb2 as pb
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 DATA, HEADERS, SETTINGS, PING, GOAWAY = 0, 1, 4, 6, 7
 PINGS = 30

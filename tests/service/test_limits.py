@@ -14,8 +14,11 @@ from tests.service.running import META, assign, done, served, until
 from tests.service.world import World
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.published.fixed import Fixed
+from warmscaler.service.front.transport import TransportKind
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.scheduler.limits import Limits
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 MB = 128
 
@@ -222,8 +225,12 @@ def test_apps_beyond_the_most_are_throttle_while_all_are_in_use() -> None:
     asyncio.run(run())
 
 
-def test_calls_beyond_those_pending_are_ended() -> None:
-    """A burst larger than the scaler is told to hold: gRPC ends the rest, and it serves on."""
+def test_calls_beyond_those_pending_are_ended(transport: TransportKind) -> None:
+    """A burst larger than the scaler is told to hold: the rest is refused, and it serves on."""
+    code = {
+        TransportKind.OWN: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        TransportKind.GRPCIO: grpc.StatusCode.CANCELLED,
+    }[transport]
 
     async def run() -> None:
         async with served(pending_calls=4) as here:
@@ -231,7 +238,7 @@ def test_calls_beyond_those_pending_are_ended() -> None:
             answers = await asyncio.gather(*calls, return_exceptions=True)
             shed = [each for each in answers if isinstance(each, grpc.aio.AioRpcError)]
             assert shed
-            assert {each.code() for each in shed} == {grpc.StatusCode.CANCELLED}
+            assert {each.code() for each in shed} == {code}
             for each in answers:
                 if isinstance(each, pb.AssignReply):
                     await here.stub.Idle(done(each.assigment))

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -31,6 +32,8 @@ from warmscaler.service.observability.metrics import Metrics
 from warmscaler.service.observability.page import Page
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.scheduler.scheduler import Scheduler
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 DASHBOARD = Path(__file__).parents[2] / "deploy/grafana/scaler.json"
 OTHER = pb.Meta(key="other", memory_in_mb=1024)

@@ -23,6 +23,8 @@ from warmscaler.service.proto import scaler_pb2_grpc
 from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.simulator.platform import SimulatedPlatform
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 ABOUT = {"created": "", "trained_on": {"name": "t", "last_arrival_ms": 1_000}}
 SOON_S = 10.0
 

@@ -23,6 +23,8 @@ from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
 from warmscaler.simulator.platform import Misuse, SimulatedPlatform
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
     with pytest.raises(grpc.aio.AioRpcError) as refused:

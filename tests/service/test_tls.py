@@ -25,6 +25,8 @@ from warmscaler.service.proto import scaler_pb2_grpc
 from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
 from warmscaler.simulator.platform import SimulatedPlatform
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 HOST = "127.0.0.1"
 
 

@@ -24,6 +24,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as col
 
 from warmscaler.service.observability.tracing import Tracing
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 

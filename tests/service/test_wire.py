@@ -18,6 +18,8 @@ from warmscaler.service.front.server import ScalerServer
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.simulator.platform import SimulatedPlatform
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 # The encoding, by hand: a tag is (field number << 3 | wire type); 0 is a varint, 2 has a length.
 
 

@@ -6,12 +6,11 @@ Bytes go in by `receive`, which tells a `Listener` of the streams; what is to be
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from warmscaler.service.front.http2 import frames
-from warmscaler.service.front.http2.control import LIMITS, STREAM_COST, ConnectionLimits, Control
+from warmscaler.service.front.http2.control import LIMITS, STREAM_COST, ConnectionLimits
 from warmscaler.service.front.http2.frames import (
     ACK,
     CONTINUATION,
@@ -31,12 +30,10 @@ from warmscaler.service.front.http2.frames import (
     Violation,
 )
 from warmscaler.service.front.http2.headers import MAX_FIELDS_BYTES, Blocks, Fields
+from warmscaler.service.front.http2.outgoing import Outgoing
 from warmscaler.service.front.http2.streams import Stream
 
 T = TypeVar("T")
-
-_NOT_SEEN_YET = 1_000
-"""Of so many streams that we ended before their peer, DATA that was under way is expected."""
 
 
 class Listener(Protocol[T]):
@@ -52,7 +49,7 @@ class Listener(Protocol[T]):
         """Its peer reset it, or is gone: there is nobody to answer."""
 
 
-class Connection(Control[T]):
+class Connection(Outgoing[T]):
     """Ends by `closing`, from when on nothing that comes is read."""
 
     def __init__(
@@ -63,19 +60,15 @@ class Connection(Control[T]):
     ) -> None:
         """`interpret` says what the headers of a request mean, None if they are malformed."""
         super().__init__(limits)
-        self.closing: Violation | None = None
-        """Why it is to be closed once all is sent."""
         self._listener = listener
         self._blocks = Blocks(interpret)
         self._rest = bytearray(0)
         self._needed = len(PREFACE)
         self._began = False
-        self._last_taken = MAX_STREAM
         self._headers: tuple[int, int, bytearray, int] | None = None
         """A header block that goes on: stream, flags, what came, CONTINUATIONs."""
         self._to_return = 0
         """Bytes of DATA read, for which the peer has no WINDOW_UPDATE yet."""
-        self._ended_early: deque[int] = deque(maxlen=_NOT_SEEN_YET)
         self._kinds: tuple[Callable[[int, int, bytes], None], ...] = (
             *(self._data, self._request, self._priority, self._reset, self._settings),
             *(self._push, self._ping, self._goaway, self._window_update, self._continuation),
@@ -117,10 +110,12 @@ class Connection(Control[T]):
 
     def _frames(self, content: bytes, at: int) -> int:
         """Reads whole frames from `at` on; where the first one begins that is not whole."""
-        unpack, end, kinds = HEADER.unpack_from, len(content), self._kinds
+        unpack, end, kinds, streams = HEADER.unpack_from, len(content), self._kinds, self.streams
+        known, began = self._blocks.known, self._listener.began
+        most, window = self.limits.streams, self.sending
         while end - at >= HEADER_LENGTH:
             length, flags, number = unpack(content, at)
-            kind, length = length & 0xFF, length >> 8
+            kind, length, number = length & 0xFF, length >> 8, number & MAX_STREAM
             if length > LEAST_FRAME_SIZE:
                 raise Violation(ErrorCode.FRAME_SIZE_ERROR, "a frame over 16 kB")
             begin = at + HEADER_LENGTH
@@ -132,8 +127,19 @@ class Connection(Control[T]):
                 raise Violation(ErrorCode.PROTOCOL_ERROR, "a header block was not ended")
             if not self.greeted and (kind != SETTINGS or flags & ACK):
                 raise Violation(ErrorCode.PROTOCOL_ERROR, "no SETTINGS after the preface")
+            payload = content[begin:at]
+            # What nearly every call begins with; `_request` would do the same.
+            if kind == HEADERS and flags == END_HEADERS and number > self._last_stream:
+                request = known(payload)
+                heard = number <= self._last_taken and len(streams) < most
+                if request is not None and heard and number & 1:
+                    self._last_stream = number
+                    stream = Stream(number, request, self._now_s, window.initial_window)
+                    streams[number] = stream
+                    began(stream)
+                    continue
             if kind < len(kinds):
-                kinds[kind](flags, number & MAX_STREAM, content[begin:at])
+                kinds[kind](flags, number, payload)
             else:
                 self._annoy(1)
             if self.closing is not None:
@@ -144,9 +150,9 @@ class Connection(Control[T]):
     def _data(self, flags: int, number: int, payload: bytes) -> None:
         length = len(payload)
         self._to_return += length
-        if self._to_return > self.limits.window:
-            raise Violation(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window")
         if self._to_return * 2 >= self.limits.window:
+            if self._to_return > self.limits.window:
+                raise Violation(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window")
             self.sending.out.append(frames.window_update(0, self._to_return))
             self._to_return = 0
         stream = self.streams.get(number)
@@ -154,7 +160,7 @@ class Connection(Control[T]):
             self._data_of_none(number, stream)
             return
         if flags & frames.PADDED:
-            payload = frames.unpadded(flags, payload)
+            payload = frames.unpadded(payload)
         stream.received += len(payload)
         stream.receive_window -= length
         if stream.receive_window < 0:
@@ -174,7 +180,8 @@ class Connection(Control[T]):
         self._stream_error(number, ErrorCode.STREAM_CLOSED)
 
     def _request(self, flags: int, number: int, payload: bytes) -> None:
-        payload = frames.unpadded(flags, payload)
+        if flags & frames.PADDED:
+            payload = frames.unpadded(payload)
         if flags & WITH_PRIORITY:
             if len(payload) < 5:
                 raise Violation(ErrorCode.FRAME_SIZE_ERROR, "HEADERS cut short")
@@ -219,7 +226,7 @@ class Connection(Control[T]):
             self._ended_early.append(number)
             self.sending.out.append(frames.rst_stream(number, refusal or ErrorCode.PROTOCOL_ERROR))
             return
-        stream = Stream(number, request, self._now_s, DEFAULT_WINDOW, self.sending.initial_window)
+        stream = Stream(number, request, self._now_s, self.sending.initial_window)
         stream.peer_ended = bool(flags & END_STREAM)
         self.streams[number] = stream
         self._listener.began(stream)
@@ -255,94 +262,5 @@ class Connection(Control[T]):
             self._ended_early.append(number)
             self._lose(stream)
 
-    def _lose(self, stream: Stream[T]) -> None:
-        self._forget(stream)
+    def _lost(self, stream: Stream[T]) -> None:
         self._listener.lost(stream)
-
-    def _forget(self, stream: Stream[T]) -> None:
-        stream.open = False
-        self.sending.forget(stream)
-        del self.streams[stream.id]
-
-    # Out
-
-    def respond(self, stream: Stream[T], head: bytes, content: bytes, trailers: bytes) -> None:
-        """Headers, DATA and trailers at once: the stream ends."""
-        sending, number, length = self.sending, stream.id, len(content)
-        room = min(sending.window, stream.send_window, sending.frame_size)
-        begin = HEADER.pack(len(head) << 8 | HEADERS, END_HEADERS, number) + head
-        if length > room or not trailers:
-            sending.out.append(begin)
-            stream.sent_head = True
-            sending.data(stream, content)
-            self.end(stream, trailers)
-            return
-        sending.window -= length
-        sending.out += (
-            begin,
-            HEADER.pack(length << 8, 0, number) + content,
-            HEADER.pack(len(trailers) << 8 | HEADERS, END_HEADERS | END_STREAM, number) + trailers,
-        )
-        self._stream_ends(stream)
-
-    def begin(self, stream: Stream[T], head: bytes) -> None:
-        """The response's headers."""
-        stream.sent_head = True
-        self.sending.out.append(frames.frame(HEADERS, END_HEADERS, stream.id, head))
-
-    def send(self, stream: Stream[T], content: bytes) -> None:
-        """DATA, now or once the peer's windows have room."""
-        self.sending.data(stream, content)
-
-    def end(self, stream: Stream[T], trailers: bytes) -> None:
-        """Trailers; or, where nothing was sent before, headers that end the stream."""
-        if self.sending.end(stream, trailers):
-            self._stream_ends(stream)
-
-    def reset(self, stream: Stream[T], code: ErrorCode) -> None:
-        """Ends the stream; the listener is not told."""
-        self.sending.out.append(frames.rst_stream(stream.id, code))
-        self._ended_early.append(stream.id)
-        self._forget(stream)
-
-    def expect(self, stream: Stream[T], more: int) -> None:
-        """Lets the peer send so many more bytes of DATA on it."""
-        stream.receive_window += more
-        self.sending.out.append(frames.window_update(stream.id, more))
-
-    def drain(self, *, last: bool) -> None:
-        """GOAWAY: no new streams, what is open finishes. Those that are under way to us are still
-        heard, until the one that is `last`."""
-        if last:
-            self._last_taken = self._last_stream
-        if self.closing is None:
-            self.leaving = True
-            self.sending.out.append(frames.goaway(self._last_taken, ErrorCode.NO_ERROR))
-
-    def close(self, violation: Violation) -> None:
-        """GOAWAY with the reason; every stream is lost."""
-        if self.closing is None:
-            self.closing = violation
-            self.sending.out.append(
-                frames.goaway(self._last_stream, violation.code, str(violation))
-            )
-            self.lost()
-
-    def lost(self) -> None:
-        """The peer is gone, and every stream with it."""
-        for stream in list(self.streams.values()):
-            self._lose(stream)
-
-    def take(self) -> bytes:
-        """What is to be sent now."""
-        out = self.sending.out
-        content = b"".join(out)
-        out.clear()
-        return content
-
-    def _stream_ends(self, stream: Stream[T]) -> None:
-        if not stream.peer_ended:
-            self.reset(stream, ErrorCode.NO_ERROR)
-        else:
-            self._forget(stream)
-        self._calm = min(self._calm + self.limits.nuisance_per_call, float(self.limits.nuisance))

@@ -166,7 +166,7 @@ class Control(Generic[T]):
             raise Violation(ErrorCode.PROTOCOL_ERROR, f"{what} of no stream")
 
     def _annoy(self, cost: int) -> None:
-        self._calm -= cost
+        self._calm = min(self._calm, float(self.limits.nuisance)) - cost
         if self._calm < 0.0:
             limits = self.limits
             since_s = self._now_s if self._calm_s is None else self._calm_s

@@ -83,10 +83,8 @@ def goaway(last_stream: int, code: ErrorCode, why: str = "") -> bytes:
     return frame(GOAWAY, 0, 0, GOING_AWAY.pack(last_stream, code) + why.encode()[:128])
 
 
-def unpadded(flags: int, payload: bytes) -> bytes:
-    """The payload of DATA or HEADERS without its padding. Raises Violation."""
-    if not flags & PADDED:
-        return payload
+def unpadded(payload: bytes) -> bytes:
+    """The payload of DATA or HEADERS with padding, without it. Raises Violation."""
     if not payload or payload[0] >= len(payload):
         raise Violation(ErrorCode.PROTOCOL_ERROR, "padding longer than its frame")
     return payload[1 : len(payload) - payload[0]]

@@ -36,12 +36,14 @@ _OF_CONNECTIONS = frozenset(
 class Blocks(Generic[T]):
     """Reads the header blocks of one peer; `interpret` says what the fields of a request mean."""
 
-    __slots__ = ("_decoder", "_interpret", "_seen")
+    __slots__ = ("_decoder", "_interpret", "_seen", "known")
 
     def __init__(self, interpret: Callable[[Fields], T]) -> None:
         self._decoder = Decoder(max_header_list_size=MAX_FIELDS_BYTES)
         self._interpret = interpret
         self._seen: dict[bytes, T] = {}
+        self.known = self._seen.get
+        """What the block of a request means, if it was seen before."""
 
     def request(self, block: bytes) -> T:
         """What the block of a request means. Raises Violation."""

@@ -13,6 +13,7 @@ from warmscaler.service.front.http2.connection import Connection
 from warmscaler.service.front.http2.control import LIMITS, ConnectionLimits
 from warmscaler.service.front.http2.frames import ErrorCode
 from warmscaler.service.front.http2.headers import Fields
+from warmscaler.service.front.http2.outgoing import Reply
 from warmscaler.service.front.http2.requests import (
     DONE,
     NOT_GRPC,
@@ -31,6 +32,7 @@ Call: TypeAlias = Stream[Request[M]]
 
 PREFIX = Struct(">BI")
 """Of a message: whether it is compressed, and its length."""
+_ANSWER = Reply(RESPONSE, DONE)
 MAX_BUFFERED = 1 << 22
 """Bytes of messages that are not complete, on one connection."""
 _GZIP = 31
@@ -93,9 +95,9 @@ class GrpcConnection(Generic[M]):
 
     def answer(self, call: Call[M], message: bytes) -> None:
         """The one answer of a unary call."""
-        if call.open:
-            content = PREFIX.pack(0, len(message)) + message
-            self.http.respond(call, RESPONSE, content, DONE)
+        if call.open and not self.http.reply(call, _ANSWER, message):
+            self.send(call, message)
+            self.finish(call)
 
     def send(self, call: Call[M], message: bytes) -> None:
         """One of several."""
@@ -162,7 +164,9 @@ class GrpcConnection(Generic[M]):
             return
         if request.refusal is not None:
             if call.peer_ended:
-                self.http.respond(call, request.refusal, NOT_GRPC, b"")
+                self.http.begin(call, request.refusal)
+                self.http.send(call, NOT_GRPC)
+                self.http.end(call, b"")
             return
         if call.buffer is None:
             call.buffer = bytearray()

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from warmscaler.service.front.http2.frames import (
     DATA,
+    DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
     HEADERS,
@@ -39,13 +40,11 @@ class Stream(Generic[T]):
         "trailers",
     )
 
-    def __init__(
-        self, number: int, request: T, began_s: float, receive_window: int, send_window: int
-    ) -> None:
+    def __init__(self, number: int, request: T, began_s: float, send_window: int) -> None:
         self.id = number
         self.request = request
         self.began_s = began_s
-        self.receive_window = receive_window
+        self.receive_window = DEFAULT_WINDOW
         self.send_window = send_window
         self.open = True
         self.peer_ended = False

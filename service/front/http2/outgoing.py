@@ -1,0 +1,149 @@
+"""What a server sends on its streams, and how they and the connection end."""
+
+from __future__ import annotations
+
+from collections import deque
+from struct import Struct
+from typing import TypeVar
+
+from warmscaler.service.front.http2 import frames
+from warmscaler.service.front.http2.control import ConnectionLimits, Control
+from warmscaler.service.front.http2.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    MAX_STREAM,
+    ErrorCode,
+    Violation,
+)
+from warmscaler.service.front.http2.streams import Stream
+
+T = TypeVar("T")
+
+_NOT_SEEN_YET = 1_000
+"""Of so many streams that we ended before their peer, what was under way is expected."""
+
+
+class Reply:
+    """The frames of a whole answer, but for its message: made once, filled in for each call."""
+
+    __slots__ = ("_begin", "_end", "head", "trailers")
+
+    def __init__(self, head: bytes, trailers: bytes) -> None:
+        self.head, self.trailers = head, trailers
+        self._begin = Struct(f">IBI{len(head)}sIBIBI").pack
+        self._end = Struct(f">IBI{len(trailers)}s").pack
+
+    def frames(self, stream: int, message: bytes) -> bytes:
+        """HEADERS, DATA with one gRPC message that is not compressed, trailers."""
+        head, trailers, length = self.head, self.trailers, len(message)
+        return (
+            self._begin(
+                *(len(head) << 8 | HEADERS, END_HEADERS, stream, head),
+                *((length + 5) << 8 | DATA, 0, stream, 0, length),
+            )
+            + message
+            + self._end(len(trailers) << 8 | HEADERS, END_HEADERS | END_STREAM, stream, trailers)
+        )
+
+
+class Outgoing(Control[T]):
+    """The server's half of every stream."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        super().__init__(limits)
+        self.closing: Violation | None = None
+        """Why it is to be closed once all is sent."""
+        self._last_taken = MAX_STREAM
+        self._ended_early: deque[int] = deque(maxlen=_NOT_SEEN_YET)
+
+    def _lost(self, stream: Stream[T]) -> None:
+        """There is nobody to answer any more."""
+        raise NotImplementedError
+
+    def reply(self, stream: Stream[T], reply: Reply, message: bytes) -> bool:
+        """A whole answer at once, where the peer's windows have room for it; whether they had."""
+        sending, length = self.sending, len(message) + 5
+        if length > sending.window or length > stream.send_window or length > sending.frame_size:
+            return False
+        sending.window -= length
+        sending.out.append(reply.frames(stream.id, message))
+        if stream.peer_ended and stream.queue is None:
+            stream.open = False
+            del self.streams[stream.id]
+            self._calm += self.limits.nuisance_per_call
+        else:
+            self._stream_ends(stream)
+        return True
+
+    def begin(self, stream: Stream[T], head: bytes) -> None:
+        """The response's headers."""
+        stream.sent_head = True
+        self.sending.out.append(frames.frame(HEADERS, END_HEADERS, stream.id, head))
+
+    def send(self, stream: Stream[T], content: bytes) -> None:
+        """DATA, now or once the peer's windows have room."""
+        self.sending.data(stream, content)
+
+    def end(self, stream: Stream[T], trailers: bytes) -> None:
+        """Trailers; or, where nothing was sent before, headers that end the stream."""
+        if self.sending.end(stream, trailers):
+            self._stream_ends(stream)
+
+    def reset(self, stream: Stream[T], code: ErrorCode) -> None:
+        """Ends the stream; the listener is not told."""
+        self.sending.out.append(frames.rst_stream(stream.id, code))
+        self._ended_early.append(stream.id)
+        self._forget(stream)
+
+    def expect(self, stream: Stream[T], more: int) -> None:
+        """Lets the peer send so many more bytes of DATA on it."""
+        stream.receive_window += more
+        self.sending.out.append(frames.window_update(stream.id, more))
+
+    def drain(self, *, last: bool) -> None:
+        """GOAWAY: no new streams, what is open finishes. Those that are under way to us are still
+        heard, until the one that is `last`."""
+        if last:
+            self._last_taken = self._last_stream
+        if self.closing is None:
+            self.leaving = True
+            self.sending.out.append(frames.goaway(self._last_taken, ErrorCode.NO_ERROR))
+
+    def close(self, violation: Violation) -> None:
+        """GOAWAY with the reason; every stream is lost."""
+        if self.closing is None:
+            self.closing = violation
+            self.sending.out.append(
+                frames.goaway(self._last_stream, violation.code, str(violation))
+            )
+            self.lost()
+
+    def lost(self) -> None:
+        """The peer is gone, and every stream with it."""
+        for stream in list(self.streams.values()):
+            self._lose(stream)
+
+    def take(self) -> bytes:
+        """What is to be sent now."""
+        out = self.sending.out
+        content = b"".join(out)
+        out.clear()
+        return content
+
+    def _stream_ends(self, stream: Stream[T]) -> None:
+        if not stream.peer_ended:
+            self.reset(stream, ErrorCode.NO_ERROR)
+        else:
+            self._forget(stream)
+        self._calm += self.limits.nuisance_per_call
+
+    def _lose(self, stream: Stream[T]) -> None:
+        self._forget(stream)
+        self._lost(stream)
+
+    def _forget(self, stream: Stream[T]) -> None:
+        stream.open = False
+        self.sending.forget(stream)
+        del self.streams[stream.id]
