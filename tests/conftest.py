@@ -11,3 +11,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what the machines do now into their transcripts, instead of comparing",
     )
+    parser.addoption(
+        "--both-transports",
+        action="store_true",
+        help="run every test of the service on our own HTTP/2 and on grpcio's",
+    )
