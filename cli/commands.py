@@ -24,6 +24,12 @@ SUBCOMMANDS = {
         "evaluate",
         "evaluate trace.tar.gz --policy fixed:300 --policy learned --report report.html",
     ),
+    "advise": Subcommand(
+        "Works out settings for each app: how long to keep, when to pre-warm, least instances.",
+        "warmscaler.cli.advise",
+        "advise",
+        "advise trace.tar.gz --today fixed:300 --gb-hour 0.06",
+    ),
     "retrain": Subcommand(
         "Trains a challenger on all but the newest stretch of a recording, replays that stretch"
         " with the model in service, the challenger and fixed:300, and promotes what wins by"

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from math import isfinite
 
+from warmscaler.models.advised.file import AdviceError, read_advice
+from warmscaler.models.advised.policy import Advised
 from warmscaler.models.learned.habits import PRICE_RANGE, Model, is_price
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Policy
@@ -21,6 +23,7 @@ KNOWN = (
     "hybrid-histogram[:RANGE_MINUTES]",
     "greedy-dual:GB",
     "knative[:STABLE_WINDOW_SECONDS]",
+    "advice:FILE",
 )
 
 ENTRY_POINTS = "warmscaler.policies"
@@ -57,6 +60,11 @@ def make_policy(name: str, model: Model | None = None, price: float | None = Non
             raise PolicyError(f"the model cannot be used: {error}") from None
     if kind == "reference" and not colon:
         return Reference()
+    if kind == "advice" and text:
+        try:
+            return Advised(read_advice(text))
+        except AdviceError as error:
+            raise PolicyError(f"the policy {name}: {error}") from None
     if kind in _WITH_NUMBER:
         with_number, without = _WITH_NUMBER[kind]
         if colon:

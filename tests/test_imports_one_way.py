@@ -17,6 +17,7 @@ ROOMS = (
     "models/published",
     "models/learned",
     "models/artifact",
+    "models/advised",
     "models/registry.py",
     "service/scheduler",
     "service/slots",
@@ -38,6 +39,7 @@ ROOMS = (
     "training/evaluating",
     "training/reporting",
     "training/study",
+    "training/advising",
     "training/retraining",
     "cli",
 )
@@ -53,6 +55,7 @@ PURE = (
     "models/policy.py",
     "models/published",
     "models/learned",
+    "models/advised/policy.py",
 )
 """What decides: it reads no clock and opens nothing."""
 DOES_IO = {

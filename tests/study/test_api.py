@@ -155,7 +155,7 @@ def test_a_policy_by_entry_point(tmp_path: Path) -> None:
     done = evaluate("broken")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "the policy broken of json:loads cannot be made" in done.stderr
-    assert "knative[:STABLE_WINDOW_SECONDS], broken, twice" in evaluate("nosuch").stderr
+    assert "advice:FILE, broken, twice" in evaluate("nosuch").stderr
 
 
 def test_the_notebook_runs() -> None:

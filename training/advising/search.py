@@ -1,0 +1,110 @@
+"""The advice for a fleet: for each app the window, or the times, that cost least on its own past.
+
+Apps are independent, so one replay of the whole trace with one window for all says what that window
+costs each of them. Every window of a grid is replayed once, and again with the clock that fits each
+app best; each app takes its cheapest. Where an app was seen little, the population speaks too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+
+from warmscaler.data.trace import Trace
+from warmscaler.models.advised.policy import Advice, Advised, AppAdvice
+from warmscaler.simulator.replay import replay
+from warmscaler.training.advising.clocks import best_clock
+from warmscaler.training.advising.hours import least_by_hour
+from warmscaler.training.evaluating.evaluate import Window, measure
+from warmscaler.training.evaluating.settings import Setting
+
+FloatArray = npt.NDArray[np.float64]
+KEEP_S = (
+    *(0.0, 0.5, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0, 180.0, 300.0, 450.0, 600.0),
+    *(900.0, 1_200.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0, 43_200.0),
+)
+"""Windows that are tried, in s."""
+CLOCKED_KEEP_S = (0.0, 2.0, 10.0, 30.0, 120.0)
+"""Those that are tried beside times."""
+PRIOR_REQUESTS = 2.0
+"""The population weighs as much as so many of an app's own requests."""
+
+
+def find_advice(
+    trace: Trace,
+    *,
+    price: float,
+    create_ms: float,
+    jobs: int = 1,
+    on_progress: Callable[[float], None] | None = None,
+) -> Advice:
+    """The cheapest settings on `trace`, all of whose requests are the past.
+
+    `price` is how many seconds of waiting a GB·s is worth; `create_ms` what a slot takes.
+    """
+    called = np.unique(trace.app)
+    clocks = {trace.apps[app].key: best_clock(trace, int(app)) for app in called}
+    clocked = {key: clock for key, clock in clocks.items() if clock is not None}
+    plain = [Advice(AppAdvice(keep_s * 1000.0)) for keep_s in KEEP_S]
+    timed = [
+        Advice(
+            AppAdvice(keep_s * 1000.0),
+            {key: AppAdvice(keep_s * 1000.0, clock) for key, clock in clocked.items()},
+        )
+        for keep_s in (CLOCKED_KEEP_S if clocked else ())
+    ]
+    tried = [*plain, *timed]
+    calls = (joblib.delayed(_cost_s)(trace, each, price, create_ms) for each in tried)
+    costs = []
+    for cost in joblib.Parallel(n_jobs=jobs, return_as="generator")(calls):
+        costs.append(cost)
+        if on_progress is not None:
+            on_progress(len(costs) / (len(tried) + 1))
+    cost_s = np.stack(costs)  # shape (tried, apps)
+    requests = np.bincount(trace.app, minlength=len(trace.apps))
+    start_s = np.array([(create_ms + app.init_ms) / 1000.0 for app in trace.apps])
+    per_start = cost_s[: len(plain), called] / (requests * start_s)[called]
+    usual = per_start.mean(axis=1)
+    believed = np.concatenate((usual, np.full(len(timed), usual.min())))
+    total_s = cost_s + PRIOR_REQUESTS * believed[:, None] * start_s[None, :]
+    for row in range(len(plain), len(tried)):  # without a clock of its own it is a plain one
+        total_s[row, [app.key not in clocked for app in trace.apps]] = inf
+    best = total_s.argmin(axis=0)
+    apps = {}
+    for app in called.tolist():
+        key = trace.apps[app].key
+        apps[key] = tried[best[app]].apps.get(key, tried[best[app]].default)
+    advice = Advice(plain[int(usual.argmin())].default, apps)
+    return _with_least(trace, advice, price, create_ms)
+
+
+def _cost_s(trace: Trace, advice: Advice, price: float, create_ms: float) -> FloatArray:
+    """Seconds of waiting, with waste at the price, by app. Shape (apps,)."""
+    part = Window(trace, float(trace.arrival_ms[0]), 0.0)
+    apps = measure(part, Setting("advice"), create_ms, own=Advised(advice)).apps
+    assert apps is not None  # noqa: S101 - only the clairvoyant reference has none
+    return np.asarray(apps.wait_s + price * apps.wasted_gb_s, dtype=np.float64)
+
+
+def _with_least(trace: Trace, advice: Advice, price: float, create_ms: float) -> Advice:
+    """With the least instances by hour, for those apps that they pay for."""
+    result = replay(trace, Advised(advice), create_ms=create_ms)
+    least = least_by_hour(trace, result)
+    apps = dict(advice.apps)
+    for key, by_hour in least.items():
+        apps[key] = replace(apps[key], least=by_hour)
+    if not least:
+        return advice
+    with_them = replace(advice, apps=apps)
+    before, after = (_cost_s(trace, each, price, create_ms) for each in (advice, with_them))
+    index = {app.key: number for number, app in enumerate(trace.apps)}
+    kept = {
+        key: own if after[index[key]] < before[index[key]] else advice.apps[key]
+        for key, own in apps.items()
+    }
+    return replace(advice, apps=kept)
