@@ -138,8 +138,8 @@ def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         "a": AppAdvice(1_500.0, Clock(6e5, 12_000.0, 2_500.0)),
         "b": AppAdvice(0.0, None, least),
     }
-    document = {"advice_version": 1, "default": as_row(NEVER)}
-    document["apps"] = [{"app": key} | as_row(own) for key, own in apps.items()]  # type: ignore[assignment]
+    document: dict[str, Any] = {"advice_version": 1, "default": as_row(NEVER)}
+    document["apps"] = [{"app": key} | as_row(own) for key, own in apps.items()]
     file = tmp_path / "advice.json"
     file.write_text(json.dumps(document))
     assert read_advice(file) == Advice(NEVER, apps)
