@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from warmscaler.cli import signals
+
 
 @dataclass(frozen=True, slots=True)
 class Subcommand:
@@ -38,6 +40,7 @@ class LazyGroup(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and (known := self.subcommands[name]).module:
             command = load(name, known)
+            signals.end_in_order()
         return name, command, rest
 
 

@@ -1,22 +1,18 @@
-"""`scaler`: the one command. What it runs is imported where Ctrl-C is heeded already."""
+"""`scaler`: the one command. What it runs is imported where signals are heeded already."""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-from warmscaler.cli import streams
+from warmscaler.cli import signals, streams
 from warmscaler.cli.errors import UserError, fail
-from warmscaler.service.stopping import stopping
 
 
 def main() -> None:
     """Runs the command; a mistake of the user's is one line on stderr and exit code 2."""
     streams.mend()
-    # As a container's first process we would not be ended by SIGTERM, and half-written files are
-    # cleared away on the way out.
-    for number in stopping():
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    signals.end_at_once()
     try:
         _run(sys.argv[1:])
     except UserError as error:
@@ -45,6 +41,7 @@ def _run(words: list[str]) -> None:
     if words[:1] == ["health"]:
         from warmscaler.cli import health
 
+        signals.end_in_order()
         health.main(words[1:])
     else:
         from warmscaler.cli import commands

@@ -27,6 +27,8 @@ def in_here(
         said = capsys.readouterr()
         return ended.value.code, said.out, said.err
 
-    before = signal.getsignal(signal.SIGTERM)
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in ends}
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
