@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit ablation frontier generality fuzz chaos kills soak overload keys bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
+.PHONY: install test lint demo audit ablation frontier generality fuzz fuzz-bytes chaos kills soak overload keys bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -90,6 +90,10 @@ audit: install
 # make fuzz [COUNT=200000] [SEED=1]
 fuzz: install
 	$(BIN)/python -m tests.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
+
+# make fuzz-bytes [COUNT=1000000] [SEED=1]: the machine that reads HTTP/2, without a socket
+fuzz-bytes: install
+	$(BIN)/python -m tests.fuzz.byte_fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
 proto: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. warmscaler/service/proto/scaler.proto

@@ -1,0 +1,232 @@
+"""HTTP/2 and gRPC without I/O: what callers send, whole and in pieces, and what attackers send."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from random import Random
+
+import h2.events
+import pytest
+from h2.connection import H2Connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.service.wire_bytes import (
+    HELLO,
+    MAX_MESSAGE,
+    TALK,
+    UNARY,
+    caller,
+    captured,
+    echo,
+    fields,
+    kinds,
+    machine,
+    message,
+)
+from warmscaler.service.front.http2 import frames
+from warmscaler.service.front.http2.control import ConnectionLimits
+from warmscaler.service.front.http2.frames import ErrorCode, frame
+from warmscaler.service.front.http2.headers import literals
+
+BLOCK = literals([(name.encode(), value.encode()) for name, value in fields()])
+FULL = frames.END_HEADERS
+CALMED = ErrorCode.ENHANCE_YOUR_CALM
+
+
+def talk(here: H2Connection, content: bytes) -> list[h2.events.Event]:
+    """What the `h2` package makes of our bytes: it raises where they break a rule."""
+    return here.receive_data(content)
+
+
+def call(path: str, content: bytes, *more: tuple[str, str]) -> dict[str, str]:
+    """The trailers of one call, and under "message" what was answered."""
+    here, ours = caller(), machine()
+    here.send_headers(1, fields(path, *more))
+    here.send_data(1, content, end_stream=True)
+    told: dict[str, str] = {}
+    for event in talk(here, echo(ours, here.data_to_send())):
+        if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
+            told |= dict(event.headers)  # type: ignore[arg-type]
+        elif isinstance(event, h2.events.DataReceived):
+            told["message"] = told.get("message", "") + (event.data or b"").hex()
+    assert not ours.http.streams
+    return told
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "status"),
+    [
+        (message(b"ab"), (), "0"),
+        (message(b""), (), "0"),
+        (b"", (), "12"),
+        (message(b"a") * 2, (), "12"),
+        (message(b"abc")[:-1], (), "13"),
+        (b"\x00\x00", (), "13"),
+        (b"\x01" + message(b"a")[1:], (), "13"),
+        (b"\x01" + message(b"a")[1:], (("grpc-encoding", "gzip"),), "13"),
+        (b"\x00" + (MAX_MESSAGE + 1).to_bytes(4, "big"), (), "8"),
+        (message(b"a"), (("grpc-encoding", "snappy"),), "12"),
+        (message(b"a"), (("grpc-timeout", "1x"),), "13"),
+    ],
+)
+def test_a_call_ends_as_grpc_says(
+    content: bytes, more: tuple[tuple[str, str], ...], status: str
+) -> None:
+    assert call(UNARY, content, *more)["grpc-status"] == status
+
+
+def test_gzip_comes_in_and_goes_out_plain() -> None:
+    packed = gzip.compress(b"abc" * 100)
+    sent = b"\x01" + message(packed)[1:]
+    told = call(UNARY, sent, ("grpc-encoding", "gzip"))
+    assert bytes.fromhex(told["message"]) == message(b"abc" * 100)
+    bomb = b"\x01" + message(gzip.compress(bytes(10 * MAX_MESSAGE)))[1:]
+    assert call(UNARY, bomb, ("grpc-encoding", "gzip"))["grpc-status"] == "8"
+
+
+def test_what_is_no_method_and_what_is_no_grpc() -> None:
+    assert call("/test.Echo/None", message(b""))["grpc-status"] == "12"
+    assert call(UNARY, b"", ("content-length", "0"))["grpc-status"] == "12"
+    here, ours = caller(), machine()
+    here.send_headers(1, [(":method", "GET"), *fields()[1:]], end_stream=True)
+    [answered, *_] = [
+        event
+        for event in talk(here, echo(ours, here.data_to_send()))
+        if isinstance(event, h2.events.ResponseReceived)
+    ]
+    assert (":status", "405") in [(str(name), str(value)) for name, value in answered.headers]
+
+
+@given(st.integers(0, 2), st.lists(st.integers(1, 5_000), max_size=30))
+def test_bytes_mean_the_same_in_any_pieces(which: int, sizes: list[int]) -> None:
+    content = captured()[which]
+    whole, pieces = machine(), machine()
+    expected = echo(whole, content)
+    out, at = b"", 0
+    for size in sizes:
+        out += echo(pieces, content[at : at + size])
+        at += size
+    out += echo(pieces, content[at:])
+    assert sorted(kinds(out)) == sorted(kinds(expected))
+
+
+@pytest.mark.parametrize(("window", "size"), [(1, 300), (100, 9_000), (16_384, 9_000)])
+def test_an_answer_waits_for_the_callers_window(window: int, size: int) -> None:
+    here, ours = caller(), machine()
+    here.update_settings({4: window})
+    echo(ours, here.data_to_send())
+    here.send_headers(1, fields(UNARY))
+    here.send_data(1, message(bytes(size)), end_stream=True)
+    got, out = b"", echo(ours, here.data_to_send())
+    for _ in range(10_000):
+        ended = False
+        for event in talk(here, out):
+            if isinstance(event, h2.events.DataReceived):
+                got += event.data or b""
+                if event.data and len(got) < len(message(bytes(size))):
+                    here.increment_flow_control_window(len(event.data), 1)
+            ended |= isinstance(event, h2.events.StreamEnded)
+        if ended:
+            break
+        out = echo(ours, here.data_to_send(), now_s=1e6)
+    assert got == message(bytes(size))
+    assert ours.http.sending.queued_bytes == 0
+
+
+def test_a_conversation_holds_no_more_than_its_window() -> None:
+    """Nobody takes its messages: its caller may send no more."""
+    here, ours = caller(), machine()
+    here.send_headers(1, fields(TALK))
+    for _ in range(4):
+        here.send_data(1, message(bytes(15_000)))
+    ours.receive(here.data_to_send(), 0.0)
+    sent = talk(here, ours.http.take())
+    updates = [each for each in sent if isinstance(each, h2.events.WindowUpdated)]
+    assert all(each.stream_id == 0 for each in updates)
+
+
+def _last(content: bytes) -> ErrorCode | None:
+    """How a caller that sends so is sent away; None if it is not."""
+    ours = machine(ConnectionLimits(streams=100))
+    out = echo(ours, HELLO)
+    for at in range(0, len(content), 50_000):
+        out += echo(ours, content[at : at + 50_000])
+    assert (ours.http.closing is None) == (kinds(out)[-1][0] != frames.GOAWAY)
+    return None if ours.http.closing is None else ours.http.closing.code
+
+
+def _resets(count: int) -> bytes:
+    return b"".join(
+        frame(frames.HEADERS, FULL, 2 * each + 1, BLOCK)
+        + frames.rst_stream(2 * each + 1, ErrorCode.CANCEL)
+        for each in range(count)
+    )
+
+
+@pytest.mark.parametrize(
+    ("attack", "code"),
+    [
+        (lambda: _resets(5_000), CALMED),  # CVE-2023-44487
+        (
+            lambda: frame(frames.HEADERS, 0, 1, BLOCK) + frame(9, 0, 1) * 100,
+            CALMED,
+        ),  # CVE-2024-27316
+        (lambda: frame(frames.HEADERS, 0, 1) + frame(9, 0, 1, bytes(16_000)) * 100, CALMED),
+        (lambda: frame(frames.PING, 0, 0, bytes(8)) * 5_000, CALMED),
+        (lambda: frame(frames.SETTINGS, 0, 0) * 5_000, CALMED),
+        (lambda: frame(frames.PRIORITY, 0, 1, bytes(4) + b"\x00") * 5_000, CALMED),
+        (lambda: frame(0xFA, 0, 0) * 5_000, CALMED),
+        (lambda: frame(frames.HEADERS, FULL, 1, BLOCK) + frame(0, 0, 1) * 5_000, CALMED),
+        (lambda: frame(frames.HEADERS, FULL, 2, BLOCK), ErrorCode.PROTOCOL_ERROR),
+        (lambda: frame(frames.HEADERS, FULL, 1, b"\xff" * 9), ErrorCode.COMPRESSION_ERROR),
+        (lambda: b"\xff" * 9, ErrorCode.FRAME_SIZE_ERROR),
+    ],
+)
+def test_who_attacks_is_sent_away(attack: Callable[[], bytes], code: ErrorCode) -> None:
+    assert _last(attack()) is code
+
+
+def test_streams_beyond_the_limit_are_refused_one_by_one() -> None:
+    open_for_ever = b"".join(
+        frame(frames.HEADERS, FULL, 2 * each + 1, BLOCK) for each in range(150)
+    )
+    ours = machine(ConnectionLimits(streams=100))
+    out = echo(ours, HELLO + open_for_ever)
+    refused = [stream for kind, stream, _ in kinds(out) if kind == frames.RST_STREAM]
+    assert len(ours.http.streams) == 100
+    assert refused == [2 * each + 1 for each in range(100, 150)]
+
+
+def test_mutated_bytes_neither_crash_nor_fill_memory() -> None:
+    """A short `make fuzz-bytes`."""
+    random, seeds = Random(1), captured()
+    for _ in range(2_000):
+        fuzz_once(random, seeds)
+
+
+def fuzz_once(random: Random, seeds: list[bytes]) -> None:
+    """One machine, given bytes that were good once; what must hold whatever comes."""
+    content = bytearray(random.choice(seeds)[: random.choice((200, 2_000, 60_000))])
+    for _ in range(random.randrange(1, 8)):
+        at = random.randrange(len(content))
+        how = random.randrange(4)
+        if how == 0:
+            content[at] = random.randrange(256)
+        elif how == 1:
+            del content[at : at + random.randrange(1, 40)]
+        elif how == 2:
+            content[at:at] = random.randbytes(random.randrange(1, 40))
+        else:
+            content[at:at] = content[max(0, at - 60) : at]
+        if not content:
+            return
+    ours = machine()
+    cut = random.randrange(len(content))
+    out = echo(ours, bytes(content[:cut])) + echo(ours, bytes(content[cut:]))
+    kinds(out)
+    held = sum(len(each.buffer or b"") for each in ours.http.streams.values())
+    assert held <= len(content)
+    ours.gone()
+    assert not ours.http.streams
