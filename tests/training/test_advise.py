@@ -138,7 +138,7 @@ def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         "a": AppAdvice(1_500.0, Clock(6e5, 12_000.0, 2_500.0)),
         "b": AppAdvice(0.0, None, least),
     }
-    document: dict[str, Any] = {"advice_version": 1, "default": as_row(NEVER)}
+    document = {"advice_version": 1, "default": as_row(NEVER)}
     document["apps"] = [{"app": key} | as_row(own) for key, own in apps.items()]
     file = tmp_path / "advice.json"
     file.write_text(json.dumps(document))
@@ -250,6 +250,14 @@ def test_a_table_and_csv(files: tuple[Path, Path], in_here: InHere) -> None:
         code, _, err = in_here("advise", trace, "--price", "1", *words)
         assert code == 2
         assert says in err
+
+
+def test_a_rare_app_that_is_called_a_lot_later_is_not_left_without_a_window() -> None:
+    rare = [(k * 30 * MINUTE_MS, 0, 100) for k in range(20)]
+    trace = trace_of(rare, memory_mb=[1024])
+    report = advise(trace, price=0.02, create_ms=300)
+    # A start of 1 s is worth 50 s of this GB: at least a twentieth of it.
+    assert 2_500.0 <= report.advice.apps["app-0"].keep_ms < 30_000.0
 
 
 def test_advice_of_a_trace_of_hardly_anything() -> None:

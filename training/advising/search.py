@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from warmscaler.data.trace import Trace
 from warmscaler.models.advised.policy import Advice, Advised, AppAdvice
+from warmscaler.simulator.figures import MB_PER_GB
 from warmscaler.simulator.replay import replay
 from warmscaler.training.advising.clocks import best_clock
 from warmscaler.training.advising.hours import least_by_hour
@@ -31,6 +32,9 @@ KEEP_S = (
 """Windows that are tried, in s."""
 CLOCKED_KEEP_S = (0.0, 2.0, 10.0, 30.0, 120.0)
 """Those that are tried beside times."""
+SURE_SHARE = 0.05
+"""An instance is kept at least this share of the time that costs as much as a start: that costs little
+where it is for nothing, and an app may be called far more often than it ever was."""
 PRIOR_REQUESTS = 2.0
 """The population weighs as much as so many of an app's own requests."""
 
@@ -78,7 +82,10 @@ def find_advice(
     apps = {}
     for app in called.tolist():
         key = trace.apps[app].key
-        apps[key] = tried[best[app]].apps.get(key, tried[best[app]].default)
+        own = tried[best[app]].apps.get(key, tried[best[app]].default)
+        hold_cost = price * trace.apps[app].memory_mb / MB_PER_GB
+        sure_ms = SURE_SHARE * float(start_s[app]) * 1000.0 / hold_cost
+        apps[key] = replace(own, keep_ms=max(own.keep_ms, sure_ms))
     advice = Advice(plain[int(usual.argmin())].default, apps)
     return _with_least(trace, advice, price, create_ms)
 
