@@ -79,6 +79,16 @@ def serve(
     record: Annotated[
         Path | None, typer.Option(help="A folder to record every request into, for retraining.")
     ] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(help="A policy that plans beside, never acts: what it would have saved."),
+    ] = None,
+    shadow_model: Annotated[
+        Path | None, typer.Option(help="The model of --shadow learned; else its built-in prior.")
+    ] = None,
+    shadow_price: Annotated[
+        float | None, typer.Option(help="The price of --shadow learned; else as trained.")
+    ] = None,
     record_days: Annotated[
         float, typer.Option(min=0, help="Records are taken away after so many days.")
     ] = RECORD_DAYS,
@@ -199,6 +209,8 @@ def serve(
     if until_closed is not None:
         neighbour = address_of(until_closed, "--until-closed")
         stop_when_closed(neighbour.host, neighbour.port)
+    if shadow != LEARNED and (shadow_model is not None or shadow_price is not None):
+        raise UserError("--shadow-model and --shadow-price go with --shadow learned")
     if model is not None and policy != LEARNED:
         raise UserError(f"--model is for the learned policy, not for {policy}")
     if store is not None and policy != LEARNED:
@@ -235,6 +247,11 @@ def serve(
         else:
             chosen, follower = follow_store(store, model, price, strict=strict_model)
             operations = replace(operations, follower=follower)
+        if shadow is not None:
+            beside = choose_policy(
+                shadow, shadow_model, shadow_price, strict=shadow_model is not None
+            )
+            operations = replace(operations, shadow=beside.policy)
         if otlp is not None:
             collector = str(address_of(otlp, "--otlp"))
             operations = replace(operations, tracing=Tracing(collector))

@@ -27,6 +27,7 @@ ROOMS = (
     "service/address.py",
     "service/switch_interval.py",
     "service/stopping.py",
+    "service/shadow.py",
     "service/persistence",
     "service/live",
     "service/observability",

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -37,6 +38,7 @@ from warmscaler.service.observability.board.board import Board
 from warmscaler.service.observability.health import Health, Phase
 from warmscaler.service.observability.metrics import Metrics
 from warmscaler.service.observability.page import Page
+from warmscaler.service.observability.shadow_metrics import shadow_metrics
 from warmscaler.service.observability.tracing import Tracing
 from warmscaler.service.observer import Observer
 from warmscaler.service.persistence.follow import Follower
@@ -45,6 +47,7 @@ from warmscaler.service.persistence.recording import Recorder
 from warmscaler.service.scheduler.limits import SERVING as SERVING_LIMITS
 from warmscaler.service.scheduler.limits import Limits
 from warmscaler.service.scheduler.scheduler import Scheduler
+from warmscaler.service.shadow import Shadow, said
 from warmscaler.service.slots.times import StartLimits
 from warmscaler.service.stopping import stopping
 from warmscaler.service.switch_interval import switch_soon
@@ -179,6 +182,8 @@ class Operations:
     follower: Follower | None = None
     """Keeps the policy at what a model store points to."""
     recorder: Recorder | None = None
+    shadow: Policy | None = None
+    """Plans beside the one that serves, and never acts."""
     limits: Limits = SERVING_LIMITS
     ledger: Ledger | None = None
     start_limits: StartLimits = START_LIMITS
@@ -216,6 +221,9 @@ async def serve_until_signal(
     recorder, follower = operations.recorder, operations.follower
     if recorder is not None:
         observers.append(recorder)
+    shadow = None if operations.shadow is None else Shadow(operations.shadow, operations.limits)
+    if shadow is not None:
+        observers.append(shadow)
     tracing = operations.tracing
     if tracing is not None:
         observers.append(tracing)
@@ -239,7 +247,9 @@ async def serve_until_signal(
     metrics.watch(server.driver)
     page = None
     if operations.metrics_port is not None:
-        board = Board(server.driver, history, health, lambda: metrics.model)
+        if shadow is not None:
+            metrics.add(partial(shadow_metrics, shadow, server.driver.now_ms))
+        board = Board(server.driver, history, health, lambda: metrics.model, shadow)
         page = Page(metrics, health, operations.metrics_host, operations.metrics_port, board)
         log.info("metrics and health on port %d", page.port)
     settle_memory()
@@ -259,6 +269,9 @@ async def serve_until_signal(
         log.info("serving on port %d", server.port)
         await stop.wait()
         broken = ended.done()
+        if shadow is not None:
+            shadow.advance(server.driver.now_ms())
+            log.info("%s", said(shadow, chosen.policy.name, server.driver.now_ms()))
         log.info("draining")
         await server.stop(grace_s)
         log.info("stopped")

@@ -40,6 +40,8 @@ class Change:
             return "as before" if self.before == self.after else "from nothing"
         if self.verdict == "same":
             return "as before"
+        if -1.0 < self.change < -0.995:
+            return "over 99% less"
         if self.change >= 1.0:
             return f"{1.0 + self.change:.1f} times"
         return f"{abs(self.change):.0%} {'less' if self.change < 0.0 else 'more'}"

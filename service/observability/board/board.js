@@ -66,7 +66,20 @@ function showFleet() {
     box.append(Object.assign(document.createElement("dd"), { textContent: value }));
     return box;
   }));
+  showShadow(fleet.shadow);
   showApps();
+}
+
+function showShadow(shadow) {
+  $("shadow").hidden = !shadow;
+  if (!shadow) return;
+  const { serving, shadow: planned } = shadow;
+  const of = (name, digits, scale) => `${number(serving[name] * scale, digits)} → ${number(planned[name] * scale, digits)}`;
+  $("shadow-name").textContent = shadow.policy;
+  $("shadow-said").textContent = shadow.problem
+    ? `It plans no more: ${shadow.problem}`
+    : `Of ${number(serving.requests)} requests, served → planned: ${of("cold", 0, 1)} found no idle instance, ` +
+      `${of("waited_ms", 1, 0.001)} s waited, ${of("slot_gb_s", 1, 1 / 3600)} GB·h held.`;
 }
 
 function showApps() {

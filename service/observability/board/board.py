@@ -13,6 +13,8 @@ from warmscaler.service.explaining.account import AppAccount, account_of
 from warmscaler.service.explaining.history import MB_MS_PER_GB_S, AppHistory, History
 from warmscaler.service.live.driver import Driver
 from warmscaler.service.observability.health import Health
+from warmscaler.service.observability.shadow_metrics import shadow_told
+from warmscaler.service.shadow import Shadow
 
 MOST_APPS = 500
 """Apps in one picture: those that cost most."""
@@ -28,8 +30,10 @@ class Board:
         history: History,
         health: Health,
         about: Callable[[], Mapping[str, str]] = dict,
+        shadow: Shadow | None = None,
     ) -> None:
         """`about` says which policy and model serve."""
+        self._shadow = shadow
         self._driver = driver
         self._history = history
         self._health = health
@@ -93,6 +97,7 @@ class Board:
             "known": len(rows),
             "totals": totals,
             "apps": rows,
+            "shadow": None if self._shadow is None else shadow_told(self._shadow, now_ms),
         }
 
     @property
