@@ -8,8 +8,12 @@ late. A call that frees what others wait for is never refused.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
+TURN_S = 0.003
+"""For so long calls that may be refused are answered in a turn, however few that are: what begins an
+instance costs many times what a warm call does."""
 LEAST_SHARE = 8
 """Calls of one connection that are answered in a turn, however many connections there are."""
 
@@ -23,6 +27,7 @@ class Admission:
         self._left = calls
         self._share = self._share_left = calls
         """Of one connection: where there were too many calls, each has its part."""
+        self._until_s = 0.0
         self._readers: set[Any] = set()
         self._refused = False
         self.refused = 0
@@ -32,6 +37,7 @@ class Admission:
         """The calls that follow are of this connection."""
         if not self._readers:
             asyncio.get_running_loop().call_soon(self._turn)
+            self._until_s = time.monotonic() + TURN_S
         self._readers.add(reader)
         self._share_left = self._share
 
@@ -39,7 +45,10 @@ class Admission:
         """Whether the next call is to be answered."""
         self._left -= 1
         self._share_left -= 1
-        if not refusable or (self._left >= 0 and self._share_left >= 0):
+        if not refusable:
+            return True
+        few = self._calls - self._left <= LEAST_SHARE  # a turn always has time for them
+        if min(self._left, self._share_left) >= 0 and (few or time.monotonic() < self._until_s):
             return True
         self._refused = True
         self.refused += 1
