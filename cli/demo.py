@@ -42,6 +42,8 @@ from warmscaler.training.provenance import trained_on
 LIVE_S = 30.0
 """How much of the trace is played through the real service, in real time."""
 MADE = "azure-like.parquet"
+DRAIN_S = 2.0
+"""What the scaler has to give every slot back: at the end nothing runs any more."""
 DEMO_APPS = 60
 DEMO_REQUESTS = 150_000
 
@@ -139,8 +141,10 @@ async def _live(stretch: Trace, model: Path) -> tuple[LiveResult, int, int]:
         port = probe.getsockname()[1]
     serve = [sys.executable, "-m", "warmscaler", "serve", "--port", str(port)]
     serve += ["--platform", f"127.0.0.1:{platform.port}", "--model", str(model)]
+    serve += ["--drain", str(DRAIN_S)]
     scaler = subprocess.Popen(serve, stderr=subprocess.DEVNULL)  # noqa: S603, ASYNC220
     result = LiveResult(stretch)
+    playing: asyncio.Task[None] | None = None
     try:
         channel = await connect(f"127.0.0.1:{port}", timeout_s=30.0)
         with progress("serving live", len(stretch)) as show:
@@ -153,8 +157,10 @@ async def _live(stretch: Trace, model: Path) -> tuple[LiveResult, int, int]:
     except ScalerUnreachable as error:
         raise UserError(str(error)) from None
     finally:
+        if playing is not None:
+            playing.cancel()  # it goes on only where Ctrl-C ends us
         scaler.send_signal(signal.SIGTERM)
         await asyncio.to_thread(scaler.wait)
-    left = platform.live_slots
-    await platform.stop()
+        left = platform.live_slots
+        await platform.stop()
     return result, len(platform.slots), left

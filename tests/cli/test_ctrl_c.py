@@ -98,3 +98,21 @@ def test_ends_with_130_and_leaves_nothing(
         read_artifact(model)
         left = [each for each in left if each.parent != model]
     assert not left
+
+
+def test_a_demo_that_serves_takes_its_scaler_along(tmp_path: Path) -> None:
+    short = tmp_path / "short.parquet"
+    write_trace(trace_of([(500 * n, 0, 50) for n in range(4_000)]), short)
+    command = [sys.executable, "-m", "warmscaler", "demo", "--trace", str(short), "--out", "out"]
+    process = subprocess.Popen(
+        [*command, "--jobs", "1", "--live-s", "60"], cwd=tmp_path, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while process.poll() is None and len(_running(process.pid)) < 2:
+        time.sleep(0.05)
+    time.sleep(2.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == ENDED
+    assert "Traceback" not in said
+    assert not _running(process.pid)
