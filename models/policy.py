@@ -7,8 +7,9 @@ no random number: the time comes with each question, so the same events give the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from math import inf
 from typing import ClassVar
@@ -28,6 +29,15 @@ class State(IntEnum):
     DESTROYING = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long a request waited for the instance that served it. Times in ms."""
+
+    from_ms: float
+    """When it arrived."""
+    to_ms: float
+
+
 class Instance:
     """One instance of an app, in one slot of the platform."""
 
@@ -42,6 +52,7 @@ class Instance:
         "started_ms",
         "state",
         "timer_ms",
+        "wait",
     )
 
     def __init__(self, id: str, pool: Pool, started_ms: float) -> None:
@@ -59,6 +70,8 @@ class Instance:
         self.expires_ms = FOREVER_MS
         self.timer_ms = FOREVER_MS
         """When its earliest pending timer rings; never later than `expires_ms` while idle."""
+        self.wait: Wait | None = None
+        """While busy: what its request waited, None where it found the instance idle."""
 
 
 class Pool:
@@ -78,6 +91,7 @@ class Pool:
         "runtime",
         "slots",
         "start_ms",
+        "started_sum_ms",
         "starting",
         "timer_ms",
         "waiting",
@@ -101,13 +115,15 @@ class Pool:
         """Instances that serve a request."""
         self.starting = 0
         """Instances on their way, bound to a request or not."""
+        self.started_sum_ms = 0.0
+        """The sum of the times at which these were started: their mean age follows."""
         self.bound = 0
         """Those of them that are bound to a request: what waits is not for them."""
         self.idle: list[Instance] = []
         """Idle instances; the most recently idle last, and it is taken first."""
-        self.waiting: deque[Hashable] = deque()
-        """Requests bound to nothing yet, oldest first. Under early binding only those that a limit
-        keeps from a start of their own."""
+        self.waiting: OrderedDict[Hashable, float] = OrderedDict()
+        """Requests bound to nothing yet, and when each arrived, oldest first. Under early binding
+        only those that a limit keeps from a start of their own."""
         self.timer_ms = FOREVER_MS
         self.slots = 0
         """Slots that exist or are on their way, those being destroyed too."""
@@ -148,8 +164,16 @@ class AppPolicy(ABC):
         """
         return now_ms
 
-    def completion(self, now_ms: float, pool: Pool) -> None:  # noqa: B027 - few want to know
-        """A request ended, whether or not its instance is fit for another."""
+    def completion(  # noqa: B027 - few want to know
+        self, now_ms: float, pool: Pool, wait: Wait | None = None
+    ) -> None:
+        """A request ended, whether or not its instance is fit for another. `wait` is what it waited
+        before; None where it did not."""
+
+    def gone(  # noqa: B027 - few want to know
+        self, now_ms: float, pool: Pool, arrived_ms: float
+    ) -> None:
+        """A request that waited, bound to nothing yet, gave up or was refused."""
 
     def evicted(self, now_ms: float, pool: Pool) -> None:  # noqa: B027 - few want to know
         """The least recently idle instance was taken away, and not because this policy said so."""

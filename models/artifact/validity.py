@@ -34,10 +34,14 @@ def _are_fine(model: Model) -> bool:
         arrays = model.arrays()
     except (TypeError, ValueError):  # more dimensions than one, or numbers that are none
         return False
-    times = ("app_start_ms", "level_covered_ms", "level_excess_ms", "gaps_ms", "phases_ms")
+    numbers = (
+        *("app_start_ms", "app_use_ms", "app_crowd"),
+        *("level_covered_ms", "level_excess_ms", "level_open_ms", "level_uses", "level_behind"),
+        *("gaps_ms", "phases_ms"),
+    )
     most = (("app_levels", MAX_LEVELS), ("level_gaps", MOST_GAPS))
     return (
-        all(_are_times(arrays[name]) for name in times)
+        all(_are_times(arrays[name]) for name in numbers)
         and all(bool((arrays[name] <= limit).all()) for name, limit in most)
         and all(
             level.gaps_ms.shape == level.phases_ms.shape

@@ -35,9 +35,15 @@ class LevelHabits:
     phases_ms: FloatArray
     """When each began, modulo the longest of PERIODS_MS. Shape of `gaps_ms`."""
     covered_ms: float
-    """Mean of min(time in use, start-up time): what a miss costs at this level."""
+    """Mean of min(time in use, start-up time): what its own request waits where it has no instance."""
     excess_ms: float
     """Mean of max(time in use - start-up time, 0): what a start can save once a request waits."""
+    open_ms: float = 0.0
+    """The idle time that had not ended when the trace did: it is at least so long."""
+    uses: int = 0
+    """How often it was taken while `gaps_ms` were seen."""
+    behind: float = 1.0
+    """What a miss costs in all, as a multiple of `covered_ms`: requests behind the first wait too."""
 
     def beyond(self, sure_ms: float) -> tuple[list[float], list[float]]:
         """The idle times longer than that, and when each began: on the clocks, and before time 0,
@@ -63,6 +69,10 @@ class AppHabits:
 
     start_ms: float
     levels: tuple[LevelHabits, ...]
+    use_ms: float = 0.0
+    """Mean execution; 0 where it is not known."""
+    crowd: float = 1.0
+    """Requests that come while an instance starts, by the share of the start that they would wait."""
 
 
 def _default_prior() -> FloatArray:
@@ -96,9 +106,14 @@ class Model:
             "app_key_bytes": np.frombuffer(b"".join(keys), dtype=np.uint8),
             "app_key_ends": np.cumsum([len(each) for each in keys], dtype=np.int64),
             "app_start_ms": np.array([app.start_ms for app in self.apps.values()], dtype=float),
+            "app_use_ms": np.array([app.use_ms for app in self.apps.values()], dtype=float),
+            "app_crowd": np.array([app.crowd for app in self.apps.values()], dtype=float),
             "app_levels": np.array([len(app.levels) for app in self.apps.values()], dtype=np.int64),
             "level_covered_ms": np.array([level.covered_ms for level in levels], dtype=float),
             "level_excess_ms": np.array([level.excess_ms for level in levels], dtype=float),
+            "level_open_ms": np.array([level.open_ms for level in levels], dtype=float),
+            "level_uses": np.array([level.uses for level in levels], dtype=np.int64),
+            "level_behind": np.array([level.behind for level in levels], dtype=float),
             "level_gaps": np.array([len(each) for each in gaps], dtype=np.int64),
             "gaps_ms": np.concatenate([np.zeros(0), *gaps]),
             "phases_ms": np.concatenate([np.zeros(0), *(level.phases_ms for level in levels)]),
@@ -120,18 +135,24 @@ class Model:
                 phases,
                 arrays["level_covered_ms"].tolist(),
                 arrays["level_excess_ms"].tolist(),
+                arrays["level_open_ms"].tolist(),
+                arrays["level_uses"].tolist(),
+                arrays["level_behind"].tolist(),
                 strict=False,
             )
         ]
         apps = {}
         position = 0
-        for key, start_ms, count in zip(
+        for key, start_ms, use_ms, crowd, count in zip(
             _keys(arrays["app_key_bytes"], arrays["app_key_ends"]),
             arrays["app_start_ms"].tolist(),
+            arrays["app_use_ms"].tolist(),
+            arrays["app_crowd"].tolist(),
             arrays["app_levels"].tolist(),
             strict=True,
         ):
-            apps[key] = AppHabits(start_ms, tuple(levels[position : position + count]))
+            own = tuple(levels[position : position + count])
+            apps[key] = AppHabits(start_ms, own, use_ms, crowd)
             position += count
         return cls(
             float(settings["price_s_per_gb_s"]),

@@ -7,7 +7,15 @@ from array import array
 import numpy as np
 
 from warmscaler.models.learned.habits import MEMORY_GAPS, PERIODS_MS, LevelHabits
-from warmscaler.models.learned.plan import FloatArray, Plan
+from warmscaler.models.learned.plan import (
+    DRIFT_SHARE,
+    NOTHING,
+    FloatArray,
+    Plan,
+    Prior,
+    plan,
+    spread,
+)
 from warmscaler.models.learned.remembered import LevelSeen
 from warmscaler.models.outlook import Expected, expected
 
@@ -15,6 +23,8 @@ DECAY_GAPS = 100.0
 """An idle time that many idle times ago weighs 1/e."""
 _WEIGHTS = np.tile(np.exp(np.arange(1 - MEMORY_GAPS, 1) / DECAY_GAPS), 2)
 """By age, the newest last; twice, so that those of a ring are a slice wherever it begins."""
+SURE_MS = 500.0
+"""An instance is kept for so long in any case; shorter idle times are not told."""
 BUSY_SMOOTHING = 0.02
 """Weight of a new observation of how long a level is in use: many are needed, they vary widely."""
 REGRET_SMOOTHING = 0.03
@@ -29,6 +39,7 @@ class Level:
     """Its idle times, how long it is in use, and the plans that follow."""
 
     __slots__ = (
+        "behind",
         "clock",
         "costs",
         "covered_ms",
@@ -38,9 +49,12 @@ class Level:
         "lefts",
         "plans",
         "replan_at",
+        "replan_uses",
         "seen",
+        "sure_ms",
         "taken_ms",
         "turn",
+        "uses",
     )
 
     def __init__(self) -> None:
@@ -52,14 +66,22 @@ class Level:
         """When each of the idle times began."""
         self.seen = 0
         """Idle times ever seen; they stand in `gaps` at `seen % MEMORY_GAPS`."""
+        self.uses = 0
+        """How often it was in use, since its idle times began to be told."""
+        self.sure_ms = SURE_MS
+        """To release it sooner than that after a use is not worth a plan; idle times that end sooner
+        are not remembered."""
         self.covered_ms = -1.0
         self.excess_ms = 0.0
+        self.behind = 1.0
+        """As in `LevelHabits`."""
         self.plans: list[Plan] = []
         self.costs = [0.0] * len(PERIODS_MS)
         """What following each clock's plan would have cost an idle time, on average of late."""
         self.clock = 0
         """The clock of the lowest cost."""
         self.replan_at = 0
+        self.replan_uses = 0
         self.turn = 0
 
     def add_gap(self, left_ms: float, gap_ms: float) -> None:
@@ -71,25 +93,31 @@ class Level:
             self.lefts[self.seen % MEMORY_GAPS] = left_ms
         self.seen += 1
 
-    def judge(self, gap_ms: float, hold_cost: float, miss_cost: float, sure_ms: float) -> None:
+    def judge(self, gap_ms: float, hold_cost: float, miss_cost: float) -> None:
         """Charges each clock's plan with what it would have cost on the idle time just ended."""
         for clock, followed in enumerate(self.plans):
             period_ms = PERIODS_MS[clock]
             past_ms = self.left_ms % period_ms if period_ms else 0.0
-            cost = followed.cost_of(gap_ms, past_ms, sure_ms, hold_cost, miss_cost)
+            cost = followed.cost_of(gap_ms, past_ms, self.sure_ms, hold_cost, miss_cost)
             self.costs[clock] += REGRET_SMOOTHING * (cost - self.costs[clock])
         self.clock = min(range(len(self.costs)), key=self.costs.__getitem__)
 
     def add_use(self, used_ms: float, start_ms: float) -> None:
+        self.uses += 1
         excess_ms = max(used_ms - start_ms, 0.0)
+        covered_ms = used_ms - excess_ms
         if self.covered_ms < 0.0:
-            self.covered_ms = used_ms - excess_ms
+            self.covered_ms = covered_ms
             self.excess_ms = excess_ms
         else:
-            self.covered_ms += BUSY_SMOOTHING * (used_ms - excess_ms - self.covered_ms)
+            self.covered_ms += BUSY_SMOOTHING * (covered_ms - self.covered_ms)
             self.excess_ms += BUSY_SMOOTHING * (excess_ms - self.excess_ms)
 
-    def relearn(self, known: LevelHabits | None, sure_ms: float, until_ms: float) -> None:
+    def since_ms(self, now_ms: float) -> float:
+        """When it was left; now, where it was and the traffic does not tell yet when."""
+        return now_ms if self.taken_ms > self.left_ms else self.left_ms
+
+    def relearn(self, known: LevelHabits | None, until_ms: float) -> None:
         """Puts what another model says in the place of what the last one said; what was seen here
         stays. `until_ms` is when that model's training ended: it knows what was seen before."""
         order = [at % MEMORY_GAPS for at in range(self.seen - len(self.gaps), self.seen)]
@@ -97,10 +125,11 @@ class Level:
         twice = sum(self.lefts[at] <= until_ms for at in seen)
         gaps, lefts = array("d"), array("d")
         if known is not None:
-            told, began = known.beyond(sure_ms)
+            told, began = known.beyond(self.sure_ms)
             still = max(len(told) - twice, 0)
             gaps.extend(told[:still])
             lefts.extend(began[:still])
+            self.behind = known.behind
             if self.left_ms < 0.0:  # never in use here
                 self.covered_ms, self.excess_ms = known.covered_ms, known.excess_ms
         gaps.extend(self.gaps[at] for at in seen)
@@ -128,6 +157,34 @@ class Level:
         lefts = np.frombuffer(self.lefts, dtype=np.float64).copy()
         first = -self.seen % MEMORY_GAPS
         return gaps, lefts, _WEIGHTS[first : first + len(gaps)]
+
+    def plan_on(
+        self,
+        period_ms: float,
+        prior: Prior,
+        *,
+        hold_cost: float,
+        miss_cost: float,
+        start_ms: float,
+    ) -> Plan:
+        """The cheapest by its idle times on the clock of that period; costs as `plan` takes them."""
+        ages = weights = reaches = NOTHING
+        if self.gaps:
+            gaps, lefts, weight = self.weighted_gaps()
+            if period_ms:
+                gaps = gaps + lefts % period_ms
+            ages, weights, reaches = spread(
+                gaps, weight, drift_share=0.0 if period_ms else DRIFT_SHARE
+            )
+        return plan(
+            ages,
+            weights,
+            reaches,
+            prior,
+            hold_cost=hold_cost,
+            miss_cost=miss_cost,
+            start_ms=start_ms,
+        )
 
     def expected(self, now_ms: float, doubt: float) -> Expected | None:
         """When it will be needed next, by the idle times it remembers; None where it was never left."""

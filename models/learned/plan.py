@@ -31,6 +31,14 @@ DRIFT_SHARE = 0.02
 drifts with its length; the time on a clock does not."""
 LONE_SHARE = 0.3
 """The stretch of a single sample, as a share of itself: one gap says little about the next."""
+LOG_FROM_MS = 1_000.0
+"""Between two quantiles the prior is even in the logarithm of the time, from about here on."""
+TAIL = 1.0
+"""Beyond what was ever seen an idle time is believed to last for as long again with a chance of
+2 ** -TAIL. At 1 an instance is then kept until it has cost what a miss costs: as ski rental keeps it
+where nothing is known."""
+TAIL_MS = 30.0 * 86_400_000.0
+"""No idle time is believed longer."""
 NOTHING = np.zeros(0)
 _OFFSETS = np.linspace(-1.0, 1.0, 5)[:, None]
 _STEPS_PER_E = 12.0
@@ -101,19 +109,25 @@ class Plan:
 
 class Prior:
     """What is believed of idle times before any is seen: so much weight, spread evenly between the
-    quantiles `to_ms`, shape (n,), in order."""
+    quantiles `to_ms`, shape (n,), in order; what lies beyond the last of them, half of what lies
+    between two, follows a Pareto law of index TAIL."""
 
-    __slots__ = ("_from_ms", "_weights", "nothing", "to_ms")
+    __slots__ = ("_log_from", "_weights", "nothing", "to_ms")
 
     def __init__(self, to_ms: FloatArray, weight: float) -> None:
-        self.to_ms = to_ms
-        self.nothing = np.zeros(len(to_ms))
-        self._from_ms = np.concatenate(([0.0], to_ms))
-        self._weights = np.linspace(0.0, weight, len(to_ms) + 1)
+        last_ms = max(float(to_ms[-1]), 1.0) if len(to_ms) else 1.0
+        times = np.exp2(np.arange(1.0, np.log2(max(TAIL_MS / last_ms, 2.0)) + 1.0))
+        count = len(to_ms)
+        self.to_ms = np.concatenate((to_ms, last_ms * times)) if count else to_ms
+        self.nothing = np.zeros(len(self.to_ms))
+        self._log_from = np.log(np.concatenate(([0.0], self.to_ms)) + LOG_FROM_MS)
+        reached = (np.arange(count) + 0.5) / max(count, 1)
+        beyond = (1.0 - 0.5 / max(count, 1)) + 0.5 / max(count, 1) * (1.0 - times**-TAIL)
+        self._weights = weight * np.concatenate(([0.0], reached, beyond if count else []))
 
     def weight_before(self, ages_ms: FloatArray) -> FloatArray:
         """How much of it lies before each age. Shapes (m,)."""
-        return np.interp(ages_ms, self._from_ms, self._weights)
+        return np.interp(np.log(ages_ms + LOG_FROM_MS), self._log_from, self._weights)
 
 
 def spread(

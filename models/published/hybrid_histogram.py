@@ -29,7 +29,7 @@ from itertools import accumulate
 from math import inf, sqrt
 from typing import ClassVar
 
-from warmscaler.models.policy import AppPolicy, Policy, Pool
+from warmscaler.models.policy import AppPolicy, Policy, Pool, Wait
 
 BIN_MS = 60_000.0
 HEAD = 0.05
@@ -75,7 +75,7 @@ class _HybridApp(AppPolicy):
             self._idle_since_ms = inf
         return _one_if_it_waits(pool)
 
-    def completion(self, now_ms: float, pool: Pool) -> None:
+    def completion(self, now_ms: float, pool: Pool, wait: Wait | None = None) -> None:
         if not pool.busy and not pool.waiting:
             self._idle_since_ms = now_ms
 

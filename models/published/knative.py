@@ -24,7 +24,7 @@ from collections import deque
 from math import ceil, floor, inf
 from typing import ClassVar
 
-from warmscaler.models.policy import FOREVER_MS, AppPolicy, Policy, Pool
+from warmscaler.models.policy import FOREVER_MS, AppPolicy, Policy, Pool, Wait
 
 TICK_MS = 2_000.0
 STABLE_WINDOW_S = 60.0
@@ -84,7 +84,7 @@ class _KnativeApp(AppPolicy):
         # The activator tells the autoscaler at once of a request to an app at zero.
         return 1 if not (pool.busy or pool.idle or pool.starting) else 0
 
-    def completion(self, now_ms: float, pool: Pool) -> None:
+    def completion(self, now_ms: float, pool: Pool, wait: Wait | None = None) -> None:
         self._advance(now_ms, pool.busy + len(pool.waiting))
         self._busy_ms = now_ms
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
-from warmscaler.models.policy import Instance, Policy, Pool, State
+from warmscaler.models.policy import Instance, Policy, Pool, State, Wait
 from warmscaler.service.scheduler.actions import Action, Assign, CreateSlot, DestroySlot, Refuse
 from warmscaler.service.scheduler.apps import Apps
 from warmscaler.service.scheduler.limits import Limits, Room
@@ -83,6 +83,7 @@ class Fleet:
             self.bound[request] = instance
             pool.bound += 1
         pool.starting += 1
+        pool.started_sum_ms += now_ms
         self.instances[instance.id] = instance
         room.takes(instance)
         actions.append(CreateSlot(instance))
@@ -92,7 +93,7 @@ class Fleet:
         """A start that a limit forbids, or before which others want room: its request waits, and
         others' idle instances make room."""
         if request is not None:
-            pool.waiting.append(request)
+            pool.waiting[request] = now_ms
             if not pool.slots:
                 self.pools.occupy(pool)
         wanted = self.wanting.get(pool, 0)
@@ -159,7 +160,7 @@ class Fleet:
         pool = self.pools.get(key)
         if pool is None or request not in pool.waiting:
             return []
-        pool.waiting.remove(request)
+        pool.policy.gone(now_ms, pool, pool.waiting.pop(request))
         self.waiting -= 1
         self.vacate(now_ms, pool)
         return self.wants_less(now_ms, pool)
@@ -170,13 +171,14 @@ class Fleet:
         """A start failed; with `retry` a request that waits for it gets another."""
         pool = instance.pool
         pool.starting -= 1
+        pool.started_sum_ms -= instance.started_ms
         request, instance.request = instance.request, None
         actions: list[Action] = []
         if request is not None:
             del self.bound[request]
             pool.bound -= 1
         if not retry:
-            actions += self.refuse_waiters(pool, request, reason)
+            actions += self.refuse_waiters(now_ms, pool, request, reason)
         if slot_exists:
             actions += self.destroy(instance, reason)
         else:
@@ -188,7 +190,7 @@ class Fleet:
     def start_again(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
         """A start failed and another may do better, for `request` where it was bound to that one."""
         if request is not None and pool.idle:
-            return [self.bind(pool.idle.pop(), request)]  # one went idle meanwhile
+            return [self.bind(now_ms, pool.idle.pop(), request, now_ms)]  # one went idle meanwhile
         if request is not None or self.without_start(pool):
             return self.start(now_ms, pool, request)
         return self.replace(now_ms, pool)
@@ -207,7 +209,9 @@ class Fleet:
             actions += self.start(now_ms, instance.pool, None)
         return actions
 
-    def bind(self, instance: Instance, request: Hashable) -> Assign:
+    def bind(
+        self, now_ms: float, instance: Instance, request: Hashable, arrived_ms: float
+    ) -> Assign:
         """Gives an instance that just became free or ready to a request that waits."""
         if instance.state < State.IDLE and instance.request is not None:
             del self.bound[request]
@@ -215,10 +219,17 @@ class Fleet:
         self.waiting -= 1
         instance.state = State.BUSY
         instance.request = request
+        instance.wait = Wait(arrived_ms, now_ms)
         instance.pool.busy += 1
         return Assign(request, instance)
 
-    def refuse_waiters(self, pool: Pool, request: Hashable | None, reason: str) -> list[Action]:
+    def bind_oldest(self, now_ms: float, instance: Instance) -> Assign:
+        """Gives it to the request of its app that waits the longest."""
+        return self.bind(now_ms, instance, *instance.pool.waiting.popitem(last=False))
+
+    def refuse_waiters(
+        self, now_ms: float, pool: Pool, request: Hashable | None, reason: str
+    ) -> list[Action]:
         """A start failed: `request`, which was bound to it, and who waits for nothing now."""
         if request is not None:
             return [self.refuse(request, reason)]
@@ -226,12 +237,15 @@ class Fleet:
             return []
         if not pool.starting and not pool.busy:
             # Nothing is left that they could wait for, and the next start would likely fail.
-            refused: list[Action] = [self.refuse(waiter, reason) for waiter in pool.waiting]
-            pool.waiting.clear()
-            return refused
+            return [self._refuse_oldest(now_ms, pool, reason) for _ in range(len(pool.waiting))]
         if len(pool.waiting) > pool.starting - pool.bound + pool.busy:
-            return [self.refuse(pool.waiting.popleft(), reason)]
+            return [self._refuse_oldest(now_ms, pool, reason)]
         return []
+
+    def _refuse_oldest(self, now_ms: float, pool: Pool, reason: str) -> Refuse:
+        waiter, arrived_ms = pool.waiting.popitem(last=False)
+        pool.policy.gone(now_ms, pool, arrived_ms)
+        return self.refuse(waiter, reason)
 
     def refuse(self, request: Hashable, reason: str) -> Refuse:
         """Takes a request off those that wait."""

@@ -147,7 +147,7 @@ class Scheduler:
         if not pool.slots:
             self.pools.occupy(pool)
         if self._late:
-            pool.waiting.append(request)
+            pool.waiting[request] = now_ms
             starts = pool.policy.arrival(now_ms, pool)
             if starts <= 0 and not pool.busy and not pool.starting:
                 starts = 1  # nothing will ever become free: whatever the policy says, start one
@@ -172,7 +172,10 @@ class Scheduler:
         instance.request = None
         instance.idle_since_ms = 0.0
         pool.busy -= 1
-        policy.completion(now_ms, pool)
+        wait = instance.wait
+        if wait is not None:
+            instance.wait = None
+        policy.completion(now_ms, pool, wait)
         if need_destroy:
             actions = fleet.destroy(instance, "the instance is bad")
             actions += fleet.replace(now_ms, pool)
@@ -180,9 +183,9 @@ class Scheduler:
             actions = fleet.outdated(now_ms, instance)
         elif pool.waiting:
             if not self._wanting:
-                return (fleet.bind(instance, pool.waiting.popleft()),)
+                return (fleet.bind_oldest(now_ms, instance),)
             if not fleet.room.must_yield(pool):
-                bound = fleet.bind(instance, pool.waiting.popleft())
+                bound = fleet.bind_oldest(now_ms, instance)
                 return [bound, *fleet.wants_less(now_ms, pool)]
             actions = fleet.destroy(instance, "it makes room for another app")
             actions += fleet.replace(now_ms, pool)
@@ -226,13 +229,14 @@ class Scheduler:
             return _NOTHING
         pool = instance.pool
         pool.starting -= 1
+        pool.started_sum_ms -= instance.started_ms
         pool.start_ms += START_SMOOTHING * (now_ms - instance.started_ms - pool.start_ms)
         if instance.request is not None:
-            return (fleet.bind(instance, instance.request),)
+            return (fleet.bind(now_ms, instance, instance.request, instance.started_ms),)
         if instance.deployment != pool.deployment:
             return fleet.outdated(now_ms, instance)
         if pool.waiting:
-            bound = fleet.bind(instance, pool.waiting.popleft())
+            bound = fleet.bind_oldest(now_ms, instance)
             return [bound, *fleet.wants_less(now_ms, pool)]
         if self.draining:
             return fleet.destroy(instance, "the scaler is shutting down")

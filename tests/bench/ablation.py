@@ -22,8 +22,8 @@ from rich.table import Table
 from tests.bench.table import TRACE, step
 from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
-from warmscaler.models.learned import level
-from warmscaler.models.learned import policy as learned
+from warmscaler.models.learned import app as learned
+from warmscaler.models.learned import level, policy
 from warmscaler.models.learned.habits import MAX_LEVELS, MEMORY_GAPS, Model
 from warmscaler.models.learned.plan import Plan
 from warmscaler.models.learned.policy import Learned
@@ -63,9 +63,9 @@ def variants() -> list[Variant]:
         ),
         Variant(
             "a level released takes the instance of the one above",
-            ((learned._LearnedApp, "_move_down", _start_by_its_own_plan),),
+            ((learned.LearnedApp, "_move_down", _start_by_its_own_plan),),
         ),
-        Variant("no population behind thin data", ((learned, "PRIOR_WEIGHT", 1e-6),)),
+        Variant("no population behind thin data", ((policy, "PRIOR_WEIGHT", 1e-6),)),
         Variant(
             "old idle times weigh as much as new ones",
             ((level, "_WEIGHTS", np.ones(2 * MEMORY_GAPS)),),

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from warmscaler.data.trace import Trace
+from warmscaler.models.learned.app import PRIOR_WEIGHT
 from warmscaler.models.learned.habits import MEMORY_GAPS, Model
 from warmscaler.models.learned.level import recency_weights
 from warmscaler.models.learned.plan import Prior
-from warmscaler.models.learned.policy import PRIOR_WEIGHT
 
 FloatArray = npt.NDArray[np.float64]
 HORIZONS_S = (5.0, 15.0, 60.0, 300.0, 1_800.0)

@@ -20,14 +20,20 @@ from warmscaler.models.learned.habits import (
     LevelHabits,
     Model,
 )
-from warmscaler.models.learned.plan import FloatArray
-from warmscaler.models.learned.policy import SURE_MS, Learned
+from warmscaler.models.learned.level import SURE_MS
+from warmscaler.models.learned.plan import TAIL, TAIL_MS, FloatArray
+from warmscaler.models.learned.policy import Learned
 from warmscaler.simulator.figures import figures
 from warmscaler.simulator.replay import replay
 from warmscaler.training.cluster import share, task
+from warmscaler.training.fitting.misses import WINDOWS, behind_ms
 from warmscaler.training.workers import parallel
 
 PRIOR_POINTS = 32
+BIN = 0.25
+"""Of the population's hazard, a factor of e being 1."""
+PRIOR_APPS = 2.0
+"""What is believed of idle times never seen weighs as much as so many apps."""
 CHUNKS = 32
 """Pieces of about equal work that the apps are fitted in, side by side."""
 PRICES = (0.00005, 0.0004, 0.0032, 0.0256, 0.2048)
@@ -66,9 +72,16 @@ def fit(
 
 
 def app_habits(
-    app: App, arrival_ms: IntArray, duration_ms: IntArray, create_ms: float
+    app: App,
+    arrival_ms: IntArray,
+    duration_ms: IntArray,
+    create_ms: float,
+    end_ms: float | None = None,
 ) -> AppHabits:
-    """One app's levels, as if no request had ever waited. Columns of its requests, shapes (n,)."""
+    """One app's levels, as if no request had ever waited. Columns of its requests, shapes (n,);
+    they were watched until `end_ms`, else until the last of them came."""
+    if end_ms is None:
+        end_ms = float(arrival_ms.max())
     start_ms = create_ms + app.init_ms
     # A request of no duration still comes before it goes.
     times = np.concatenate((arrival_ms, arrival_ms + np.maximum(duration_ms, 1)))
@@ -76,7 +89,11 @@ def app_habits(
     order = np.lexsort((steps, times))  # at one instant completions come first
     times, steps = times[order], steps[order]
     at_once = np.cumsum(steps)
+    use_ms = float(np.maximum(duration_ms, 1).mean())
     levels = []
+    order = np.argsort(arrival_ms, kind="stable")
+    by_arrival = arrival_ms[order]
+    by_done = by_arrival + np.maximum(duration_ms[order], 1)
     for number in range(1, min(int(at_once.max()), MAX_LEVELS) + 1):
         taken_ms = times[(steps > 0) & (at_once == number)]
         left_ms = times[(steps < 0) & (at_once == number - 1)]
@@ -84,15 +101,38 @@ def app_habits(
         gaps_ms = (taken_ms[1:] - left_ms[:-1]).astype(np.float64)
         excess_ms = np.maximum(used_ms - start_ms, 0.0)
         told = np.flatnonzero(gaps_ms > SURE_MS)[-MEMORY_GAPS:]
+        covered = float(np.minimum(used_ms, start_ms).mean())
+        behind = 1.0
+        if number > 1 and len(told):
+            longest = told[np.argsort(gaps_ms[told])[-WINDOWS:]]
+            spared = behind_ms(by_arrival, by_done, taken_ms[1:][longest], number, start_ms)
+            behind = spared / max(covered, 1.0)
         levels.append(
             LevelHabits(
                 gaps_ms[told],
                 left_ms[told].astype(np.float64) % PERIODS_MS[-1],
-                float((used_ms - excess_ms).mean()),
+                covered,
                 float(excess_ms.mean()),
+                max(end_ms - float(left_ms[-1]), 0.0) if len(left_ms) else 0.0,
+                len(taken_ms) - 1 - int(told[0]) if len(told) else 0,
+                behind,
             )
         )
-    return AppHabits(start_ms, tuple(levels))
+    return AppHabits(start_ms, tuple(levels), use_ms, _crowd(np.sort(arrival_ms), start_ms))
+
+
+def _crowd(arrival_ms: IntArray, start_ms: float) -> float:
+    """As the policy counts it: `AppHabits.crowd`."""
+    total, windows, position = 0.0, 0, 0
+    while position < len(arrival_ms):
+        first = arrival_ms[position]
+        end = int(np.searchsorted(arrival_ms, first + start_ms, side="left"))
+        end = max(end, position + 1)
+        behind_ms = arrival_ms[position:end] - first
+        total += float((1.0 - behind_ms / max(start_ms, 1.0)).sum())
+        windows += 1
+        position = end
+    return total / max(windows, 1)
 
 
 def _called(trace: Trace) -> IntArray:
@@ -117,22 +157,44 @@ def _habits_of(trace: Trace, apps: IntArray, create_ms: float) -> list[tuple[int
     rows = rows[np.argsort(trace.app[rows], kind="stable")]
     present, starts = np.unique(trace.app[rows], return_index=True)
     return [
-        (app, app_habits(trace.apps[app], trace.arrival_ms[own], trace.duration_ms[own], create_ms))
+        (
+            app,
+            app_habits(
+                trace.apps[app],
+                trace.arrival_ms[own],
+                trace.duration_ms[own],
+                create_ms,
+                float(trace.arrival_ms[-1]),
+            ),
+        )
         for app, own in zip(present.tolist(), np.split(rows, starts[1:]), strict=True)
     ]
 
 
 def _prior(habits: list[AppHabits]) -> FloatArray:
-    """Quantiles of the first levels' idle times, each app counting the same. Shape (n,)."""
-    gaps = [app.levels[0].gaps_ms for app in habits if len(app.levels[0].gaps_ms)]
-    if not gaps:
-        return Model().prior_ms
-    pooled = np.concatenate(gaps)
+    """Quantiles of the first levels' idle times, each app counting the same. Shape (n,).
+
+    From the hazard on a logarithmic scale of time, constant in each bin of it: idle times ended in the
+    bin over time spent in it (M. Friedman, Annals of Statistics 10, 1982). One that had not ended by the
+    end of the trace counts for the time it lasted. Where little was seen, or nothing, as beyond the
+    longest, stands the hazard TAIL, as of a Pareto law.
+    """
+    gaps = [np.append(app.levels[0].gaps_ms, app.levels[0].open_ms) for app in habits]
+    ended = np.concatenate([np.append(np.ones(len(g) - 1, bool), False) for g in gaps])
+    logs = np.log(np.maximum(np.concatenate(gaps), SURE_MS) / SURE_MS)
     weights = np.concatenate([np.full(len(each), 1.0 / len(each)) for each in gaps])
-    order = np.argsort(pooled)
-    reached = np.cumsum(weights[order]) / weights.sum()
-    wanted = (np.arange(PRIOR_POINTS) + 0.5) / PRIOR_POINTS
-    return np.asarray(np.interp(wanted, reached, pooled[order]), dtype=np.float64)
+    edges = np.arange(0.0, np.log(TAIL_MS / SURE_MS), BIN)
+    in_bin = np.minimum((logs / BIN).astype(np.int64), len(edges) - 1)
+    events = np.bincount(in_bin, np.where(ended & (logs > 0.0), weights, 0.0), len(edges))
+    weight = np.bincount(in_bin, weights, len(edges))
+    partly = np.bincount(in_bin, weights * (logs - edges[in_bin]), len(edges))
+    beyond = weight[::-1].cumsum()[::-1] - weight
+    spent = partly + beyond * BIN
+    hazard = (events + PRIOR_APPS * TAIL * BIN) / (spent + PRIOR_APPS * BIN)
+    reached = np.concatenate(([0.0], np.cumsum(hazard * BIN)))
+    wanted = -np.log(1.0 - (np.arange(PRIOR_POINTS) + 0.5) / PRIOR_POINTS)
+    log_ms = np.interp(wanted, reached, np.append(edges, edges[-1] + BIN))
+    return np.asarray(SURE_MS * np.exp(log_ms), dtype=np.float64)
 
 
 def _best_price(
