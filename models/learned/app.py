@@ -69,10 +69,8 @@ class LearnedApp(AppPolicy):
         self._use_ms, self._crowd = habits.use_ms, habits.crowd
         for number, known in enumerate(habits.levels, start=1):
             level = self._level(number)
-            level.covered_ms = known.covered_ms
-            level.excess_ms = known.excess_ms
-            level.behind = known.behind
-            level.uses = known.uses
+            level.covered_ms, level.excess_ms = known.covered_ms, known.excess_ms
+            level.behind, level.uses = known.behind, known.uses
             level.sure_ms = self._sure_ms(number, level, habits.start_ms)
             for gap_ms, left_ms in zip(*known.beyond(level.sure_ms), strict=True):
                 level.add_gap(left_ms, gap_ms)
@@ -371,8 +369,6 @@ class LearnedApp(AppPolicy):
 
     def _plan(self, number: int, pool: Pool) -> Plan:
         level = self._level(number)
-        if level.seen >= level.replan_at or not level.plans:
-            level.sure_ms = self._sure_ms(number, level, pool.start_ms)
         if not level.plans or level.uses >= level.replan_uses:
             # What a miss costs is learned with every use.
             level.replan_uses = int(level.uses * REPLAN_USES) + 10

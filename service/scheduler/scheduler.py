@@ -172,9 +172,7 @@ class Scheduler:
         instance.request = None
         instance.idle_since_ms = 0.0
         pool.busy -= 1
-        wait = instance.wait
-        if wait is not None:
-            instance.wait = None
+        wait, instance.wait = instance.wait, None
         policy.completion(now_ms, pool, wait)
         if need_destroy:
             actions = fleet.destroy(instance, "the instance is bad")
@@ -185,8 +183,7 @@ class Scheduler:
             if not self._wanting:
                 return (fleet.bind_oldest(now_ms, instance),)
             if not fleet.room.must_yield(pool):
-                bound = fleet.bind_oldest(now_ms, instance)
-                return [bound, *fleet.wants_less(now_ms, pool)]
+                return [fleet.bind_oldest(now_ms, instance), *fleet.wants_less(now_ms, pool)]
             actions = fleet.destroy(instance, "it makes room for another app")
             actions += fleet.replace(now_ms, pool)
         elif self.draining:
@@ -236,8 +233,7 @@ class Scheduler:
         if instance.deployment != pool.deployment:
             return fleet.outdated(now_ms, instance)
         if pool.waiting:
-            bound = fleet.bind_oldest(now_ms, instance)
-            return [bound, *fleet.wants_less(now_ms, pool)]
+            return [fleet.bind_oldest(now_ms, instance), *fleet.wants_less(now_ms, pool)]
         if self.draining:
             return fleet.destroy(instance, "the scaler is shutting down")
         if self._wanting and fleet.room.short():

@@ -11,12 +11,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.traces import trace_of
 from warmscaler.data.generate import generate
 from warmscaler.data.recording import COLUMNS, read_recording, write_segment
 from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.store import Store
 from warmscaler.models.learned.habits import Model
 from warmscaler.training.fitting import fit as fitting
+from warmscaler.training.fitting.fit import fit
 from warmscaler.training.retraining import retrain as retraining
 from warmscaler.training.retraining.drift import drift, stability
 from warmscaler.training.retraining.job import job, settled
@@ -77,13 +79,15 @@ def test_the_first_model_beats_a_fixed_window_and_is_promoted(log: Trace, tmp_pa
     assert pointer.version == result["version"]
     _, manifest = store.read(pointer.version)
     assert manifest["judged"]["challenger"]["score"] > 0.0
-    assert manifest["trained_on"]["last_arrival_ms"] > result["held_out_from_ms"]  # refitted
+    saw_all = manifest["trained_on"]["last_arrival_ms"] > result["held_out_from_ms"]
+    assert saw_all == result["refitted"]
     assert manifest["versions"]["numpy"]
     assert len(manifest["code_sha256"]) == 64
     # Nothing changed since: the one in service stays.
     again = run(log, store)
     assert (again["outcome"], again["champion"]) == ("kept", pointer.version)
-    assert again["notes"][-1].startswith("the champion was trained on some of what it is judged")
+    told = [note for note in again["notes"] if note.startswith("the champion was trained on some")]
+    assert bool(told) == saw_all
     assert store.pointer() == pointer
     assert list((tmp_path / ".retrain").iterdir()) == [tmp_path / ".retrain" / "lock"]
 
@@ -230,13 +234,14 @@ def test_garbled_values_lose(log: Trace, tmp_path: Path) -> None:
     assert store.pointer() == champion
 
 
-def test_what_makes_requests_wait_more_is_not_promoted_by_itself(
-    log: Trace, tmp_path: Path
-) -> None:
-    """The champion knows no app and keeps what it need not: it is dearer, and nobody waits."""
+def test_what_makes_requests_wait_more_is_not_promoted_by_itself(tmp_path: Path) -> None:
+    """The champion believes in slow starts and keeps what it need not: it is dearer, and nobody waits."""
     store = Store(str(tmp_path))
-    knows_nothing = Model(0.04, prior_ms=np.geomspace(1_000.0, 2_000.0, 25))
-    patient = store.promote(store.add(knows_nothing, {}))
+    at_ms = np.cumsum(np.random.default_rng(4).exponential(120_000, 3_000)).astype(int).tolist()
+    log = trace_of([(1_700_000_000_000 + at, 0, 2_000) for at in at_ms], memory_mb=(4_096,))
+    slow = replace(log, apps=(replace(log.apps[0], init_ms=200_000),))
+    keeps_all = fit(slow, create_ms=300.0, price=0.04)
+    patient = store.promote(store.add(keeps_all, {}))
     kept = run(log, store)
     judged = kept["judged"]
     assert judged["challenger"]["cost_s"] < judged["champion"]["cost_s"]
