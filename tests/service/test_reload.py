@@ -101,7 +101,7 @@ def test_promotions_and_rollbacks_are_taken_up_and_bad_models_refused(tmp_path: 
         await until(lambda: follower.version == first)
         assert price(server) == 0.01
         pool = server.driver.scheduler.pools["nodes"]
-        await until(lambda: getattr(pool.policy, "_policy", None) is server.driver.scheduler.policy)
+        await until(lambda: getattr(pool.policy, "_price", None) == 0.01)
         store.promote(second)
         await until(lambda: follower.version == second)
         promote_damaged(store, bad)
