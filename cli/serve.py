@@ -174,6 +174,9 @@ def serve(
     max_waiting_per_app: Annotated[
         int | None, typer.Option(min=1, help="Requests of an app waiting; beyond all: Throttle.")
     ] = None,
+    max_starting: Annotated[
+        int | None, typer.Option(min=1, help="Instances on their way; beyond: Throttle.")
+    ] = None,
     max_apps: Annotated[
         int | None, typer.Option(min=1, help="Apps known; the least missed are forgotten.")
     ] = None,
@@ -232,6 +235,7 @@ def serve(
             memory_mb=max_memory_mb,
             waiting=max_waiting,
             waiting_per_app=max_waiting_per_app,
+            starting=max_starting,
             apps=max_apps,
         ),
         start_limits=StartLimits(slow_create_s, init_limit_s, max_wait_s),

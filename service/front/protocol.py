@@ -79,8 +79,8 @@ class Connected(asyncio.Protocol):
         self._wake()
 
     def data_received(self, content: bytes) -> None:
-        events = self.machine.receive(content, time.monotonic())
         self._admission.enter(self)
+        events = self.machine.receive(content, time.monotonic())
         self._handle(events)
         if self._timer is not None and self.machine.http.greeted and not self._unread:
             self._calm()

@@ -22,6 +22,8 @@ class Fleet:
         """Every instance whose slot exists or is on its way, until it is destroyed."""
         self.waiting = 0
         """Requests that have no answer yet."""
+        self.starting = 0
+        """Instances on their way."""
         self.draining = False
         self.bound: dict[Hashable, Instance] = {}
         """The start that each request waits for, where it waits for one in particular."""
@@ -46,6 +48,8 @@ class Fleet:
             return Refuse(request, "the scaler is shutting down")
         if self.waiting >= limits.waiting:
             reason = f"{limits.waiting} requests wait already"
+        elif self.starting >= limits.starting:
+            reason = f"{limits.starting} instances are being started already"
         elif waiting >= limits.waiting_per_app:
             reason = f"{limits.waiting_per_app} requests of this app wait already"
         elif memory_mb > limits.memory_mb:
@@ -84,6 +88,7 @@ class Fleet:
             pool.bound += 1
         pool.starting += 1
         pool.started_sum_ms += now_ms
+        self.starting += 1
         self.instances[instance.id] = instance
         room.takes(instance)
         actions.append(CreateSlot(instance))
@@ -172,6 +177,7 @@ class Fleet:
         pool = instance.pool
         pool.starting -= 1
         pool.started_sum_ms -= instance.started_ms
+        self.starting -= 1
         request, instance.request = instance.request, None
         actions: list[Action] = []
         if request is not None:

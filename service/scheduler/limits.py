@@ -17,6 +17,9 @@ class Limits:
     waiting: int = NO_LIMIT
     """Requests without an instance, of all apps."""
     waiting_per_app: int = NO_LIMIT
+    starting: int = NO_LIMIT
+    """Instances on their way. A start is as much work as many requests, and a platform makes only so
+    many at once: what is begun beyond that comes too late for everybody."""
     apps: int = NO_LIMIT
     """Apps known at once. Those without an instance or a request are forgotten to make place."""
     slots: int = NO_LIMIT
@@ -39,6 +42,7 @@ UNLIMITED = Limits()
 SERVING = Limits(
     waiting=20_000,
     waiting_per_app=2_000,
+    starting=1_000,
     apps=20_000,
     slots=20_000,
     slots_per_app=2_000,

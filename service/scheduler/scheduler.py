@@ -227,6 +227,7 @@ class Scheduler:
         pool = instance.pool
         pool.starting -= 1
         pool.started_sum_ms -= instance.started_ms
+        fleet.starting -= 1
         pool.start_ms += START_SMOOTHING * (now_ms - instance.started_ms - pool.start_ms)
         if instance.request is not None:
             return (fleet.bind(now_ms, instance, instance.request, instance.started_ms),)

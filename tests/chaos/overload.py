@@ -27,7 +27,7 @@ APPS = 32
 CALLERS = 32
 TIMES = 3.0
 DEADLINE_MS = 200
-PENDING_CALLS = 64
+PENDING_CALLS = 1_000
 """For callers that wait for so short: see --max-pending-calls."""
 KEEP_S = 300
 CAPACITY_S = 10.0
