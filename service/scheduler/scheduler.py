@@ -76,8 +76,6 @@ class Scheduler:
         """`drain` was called."""
         return self._fleet.draining
 
-    # Requests
-
     def arrival(
         self, now_ms: float, request: Hashable, key: str, memory_mb: int, runtime: str = ""
     ) -> Actions:
