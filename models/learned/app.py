@@ -174,7 +174,7 @@ class LearnedApp(AppPolicy):
         level.taken_ms = at_ms
         if level.left_ms >= 0.0:
             gap_ms = at_ms - level.left_ms
-            if gap_ms > level.sure_ms:
+            if gap_ms > level.sure_ms and level.left_ms != level.ready_ms:
                 if level.plans:
                     miss_cost = self._miss_cost_ms(number, level, start_ms)
                     level.judge(gap_ms, self._hold_cost, miss_cost)
@@ -207,7 +207,7 @@ class LearnedApp(AppPolicy):
             return now_ms
         level = self._level(number)
         if level.left_ms < 0.0:
-            level.left_ms = now_ms  # never in use yet: its idle time starts now
+            level.left_ms = level.ready_ms = now_ms  # never in use yet: its age counts from now
         return self._keep(now_ms, pool, number)
 
     def expiry(self, now_ms: float, pool: Pool, level: int) -> float:

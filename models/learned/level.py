@@ -48,6 +48,7 @@ class Level:
         "left_ms",
         "lefts",
         "plans",
+        "ready_ms",
         "replan_at",
         "replan_uses",
         "seen",
@@ -60,6 +61,8 @@ class Level:
     def __init__(self) -> None:
         self.left_ms = -1.0
         """When it was last left; below 0 never."""
+        self.ready_ms = -1.0
+        """Where it was there before it was ever in use: since when. That is no idle time of the traffic."""
         self.taken_ms = 0.0
         self.gaps = array("d")
         self.lefts = array("d")
