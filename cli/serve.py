@@ -26,7 +26,7 @@ from warmscaler.service.front.server import (
 from warmscaler.service.front.tls import ServerTls, TlsError
 from warmscaler.service.front.transport import PENDING_CALLS, PortInUse, TransportKind
 from warmscaler.service.live.neighbour import stop_when_closed
-from warmscaler.service.live.serving_policy import LEARNED, choose_policy, follow_store
+from warmscaler.service.live.serving_policy import LEARNED, choose_policy, follow_store, mend_later
 from warmscaler.service.observability.logs import LogFormat, LogLevel, configure, stderr_in_log
 from warmscaler.service.observability.page import PageInUse
 from warmscaler.service.observability.tracing import Tracing, TracingError
@@ -248,9 +248,10 @@ def serve(
     try:
         if store is None:
             chosen = choose_policy(policy, model, price, strict=strict_model)
+            follower = mend_later(chosen, model, price)
         else:
             chosen, follower = follow_store(store, model, price, strict=strict_model)
-            operations = replace(operations, follower=follower)
+        operations = replace(operations, follower=follower)
         if shadow is not None:
             beside = choose_policy(
                 shadow, shadow_model, shadow_price, strict=shadow_model is not None

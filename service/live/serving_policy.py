@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warmscaler.models.artifact.folder import ArtifactError, read_whole
+from warmscaler.models.artifact.followed_folder import FollowedFolder, name_of
 from warmscaler.models.artifact.store import Store
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
@@ -57,7 +58,7 @@ def choose_policy(
             policy,
             _about(
                 name,
-                version=str(manifest["sha256"])[:12],
+                version=name_of(manifest),
                 created=str(manifest.get("created", "")),
                 trained_on=str(trained_on.get("name", "")) if isinstance(trained_on, dict) else "",
             ),
@@ -65,6 +66,15 @@ def choose_policy(
     if strict:
         raise ArtifactError(problem)
     return Chosen(built_in, _about(name), problem)
+
+
+def mend_later(chosen: Chosen, folder: Path | None, price: float | None = None) -> Follower | None:
+    """Who takes up the model in `folder` once it is whole; None where there is nothing to mend."""
+    if chosen.problem is None or folder is None:
+        return None
+    follower = Follower(FollowedFolder(folder), price=price, once=True)
+    follower.problem, follower.meanwhile = chosen.problem, chosen.about
+    return follower
 
 
 def follow_store(

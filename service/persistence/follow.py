@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Protocol
 
 from warmscaler.models.artifact.folder import ArtifactError
-from warmscaler.models.artifact.store import Pointer, Store, StoreError
+from warmscaler.models.artifact.store import Pointer, StoreError
+from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Pool
 from warmscaler.service.scheduler.scheduler import Scheduler
@@ -35,17 +36,31 @@ PAUSE_S = 0.005
 """Between one app and the next: there is no hurry, and requests come first."""
 
 
+class Source(Protocol):
+    """Where models come from: a `Store`, or a `ModelFolder`."""
+
+    location: str
+
+    def pointer(self) -> Pointer | None:
+        """What should be in service. Raises StoreError."""
+
+    def read(self, version: str) -> tuple[Model, dict[str, Any]]:
+        """A model and its manifest. Raises StoreError, ArtifactError."""
+
+
 class Follower:
     """From `start` to `close`, keeps `scheduler` at the version that the store points to."""
 
     def __init__(
         self,
-        store: Store,
+        store: Source,
         *,
         price: float | None = None,
         poll_s: float = POLL_S,
+        once: bool = False,
     ) -> None:
-        """`price` None is each model's own."""
+        """`price` None is each model's own. With `once` it ends with the first version that it
+        takes up."""
         self.version: str | None = None
         """The version in service; None before there was one."""
         self.manifest: Mapping[str, Any] = {}
@@ -60,6 +75,7 @@ class Follower:
         self._store = store
         self._price = price
         self._poll_s = poll_s
+        self._once = once
         self._on_change: Callable[[], None] = lambda: None
         self._refused: tuple[Pointer | None, float] = (None, 0.0)
         self._stop = Event()
@@ -117,7 +133,7 @@ class Follower:
     # On a thread of its own
 
     def _run(self) -> None:
-        while not self._stop.wait(self._poll_s):
+        while not self._stop.wait(self._poll_s) and not (self._once and self.version):
             try:
                 self._look()
             except Exception as error:  # the thread must live: a later version may be good

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from warmscaler.models.artifact.folder import write_artifact
+from warmscaler.models.artifact.folder import MANIFEST, write_artifact
+from warmscaler.models.artifact.followed_folder import FollowedFolder
 from warmscaler.models.artifact.store import Store
 from warmscaler.models.learned.habits import MEMORY_GAPS, PERIODS_MS, AppHabits, LevelHabits, Model
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Pool
 from warmscaler.service.front.server import ScalerServer
-from warmscaler.service.live.serving_policy import follow_store
-from warmscaler.service.persistence.follow import Follower
+from warmscaler.service.live.serving_policy import choose_policy, follow_store, mend_later
+from warmscaler.service.persistence.follow import Follower, Source
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto import scaler_pb2_grpc
 from warmscaler.service.scheduler.scheduler import Scheduler
@@ -58,12 +60,15 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 def with_server(
-    folder: Path, work: Callable[[Follower, ScalerServer, grpc.aio.Channel], Awaitable[None]]
+    source: Source,
+    work: Callable[[Follower, ScalerServer, grpc.aio.Channel], Awaitable[None]],
+    *,
+    once: bool = False,
 ) -> None:
     async def run() -> None:
         platform = SimulatedPlatform({"nodes": 5.0}, create_ms=5.0)
         await platform.start()
-        follower = Follower(Store(str(folder)), poll_s=0.02)
+        follower = Follower(source, poll_s=0.02, once=once)
         server = ScalerServer(follower.first(), f"127.0.0.1:{platform.port}", "127.0.0.1:0")
         await server.start()
         follower.start(server.driver.scheduler)
@@ -115,7 +120,7 @@ def test_promotions_and_rollbacks_are_taken_up_and_bad_models_refused(tmp_path: 
         await call(channel, "r-3")
         assert pool is server.driver.scheduler.pools["nodes"]
 
-    with_server(tmp_path, work)
+    with_server(Store(str(tmp_path)), work)
 
 
 def test_starts_with_the_newest_version_that_is_fit(tmp_path: Path) -> None:
@@ -207,3 +212,27 @@ def test_a_full_memory_keeps_the_newest(tmp_path: Path) -> None:
     assert lefts == sorted(lefts)
     use(scheduler, done_ms + 123_000.0, 1, 0.0)
     assert level_of(pool)[0] == [59_990.0] * (MEMORY_GAPS - 1) + [123_000.0]
+
+
+def test_a_model_folder_copied_slowly_is_taken_up_once_it_is_whole(tmp_path: Path) -> None:
+    """Its manifest comes first and the arrays long after: longer than the start waited for them."""
+    whole, folder = tmp_path / "whole", tmp_path / "model"
+    write_artifact(whole, model(0.02), ABOUT)
+    folder.mkdir()
+
+    async def work(follower: Follower, server: ScalerServer, channel: grpc.aio.Channel) -> None:
+        await call(channel, "r-1")
+        shutil.copy(whole / MANIFEST, folder)
+        await until(lambda: follower.refusals == 1)
+        for path in sorted(whole.glob("*.npy")):
+            shutil.copy(path, folder)
+        follower._refused = (None, 0.0)  # as if RETRY_S had passed
+        await until(lambda: follower.version is not None)
+        assert follower.problem is None
+        assert price(server) == 0.02
+        await call(channel, "r-2")
+
+    with_server(FollowedFolder(folder), work, once=True)
+    chosen = choose_policy("learned", tmp_path / "none")
+    assert mend_later(chosen, tmp_path / "none") is not None
+    assert mend_later(choose_policy("learned", whole), whole) is None
