@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "warmscaler"
 ROOMS = (
     "data",
+    "replicas",
     "models/outlook.py",
     "models/policy.py",
     "models/published",
@@ -51,6 +52,7 @@ FILES = [
     for file in sorted((ROOT / top).rglob("*.py"))
 ]
 PURE = (
+    "replicas",
     "service/scheduler",
     "service/slots",
     "models/policy.py",
@@ -169,4 +171,4 @@ def test_the_test_sees_what_it_should() -> None:
         (3, "warmscaler.models.x"),
     ]
     assert room_of("cli/main") == len(ROOMS) - 1
-    assert room_of("models/policy/Pool") == room_of("models/policy.py") == 2
+    assert room_of("models/policy/Pool") == room_of("models/policy.py") == 3

@@ -30,7 +30,7 @@ def test_it_occupies_one_name(wheel: Path) -> None:
 
 
 def test_it_holds_every_file_of_the_rooms(wheel: Path) -> None:
-    rooms = ("cli", "data", "models", "service", "simulator", "training")
+    rooms = ("cli", "data", "models", "replicas", "service", "simulator", "training")
     files = {
         f"warmscaler/{file.relative_to(ROOT)}"
         for room in rooms
