@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("suite", deadline=None)
+"""No test is timed: a busy machine must not fail it."""
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -167,10 +167,16 @@ def test_a_platform_that_answers_no_check_either_is_only_slow() -> None:
 
 def test_a_call_that_its_caller_cancels_is_cancelled() -> None:
     async def run() -> None:
-        async with behind_a_proxy() as (server, _, platform, proxy):
-            platform.faults = lambda _: Fault(delay_s=30.0)
+        async with behind_a_proxy() as (server, _, platform, _):
+            arrived: list[object] = []
+
+            def slow(request: object) -> Fault:
+                arrived.append(request)
+                return Fault(delay_s=30.0)
+
+            platform.faults = slow
             call = asyncio.create_task(server._platform.create_slot("r", 128))
-            await until(lambda: proxy.connections == 1)
+            await until(lambda: bool(arrived))
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call

@@ -37,6 +37,8 @@ BUSY = 6_000
 """More requests than that in three minutes, at that pace, measure this machine and not us."""
 OVERHEAD_MS = 60.0
 """What an Assign may take longer than its wait: two processes, two cores, other tests beside it."""
+ATTEMPTS = 3
+"""A machine that is busy with something else is late by itself; what is ours is there every time."""
 WITHIN = 0.05
 """How far outside of what virtual replays span, a part of it."""
 
@@ -137,6 +139,23 @@ def test_live_agrees_with_virtual(policy: str, tmp_path: Path) -> None:
         window = f"fixed:{60.0 / SPEED:g}"
         arguments = ["--policy", window]
         same_policy = partial(make_policy, window)
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            compare(policy, stretch, create_ms, arguments, same_policy)
+        except AssertionError:
+            if not left:
+                raise
+        else:
+            break
+
+
+def compare(
+    policy: str,
+    stretch: Trace,
+    create_ms: float,
+    arguments: list[str],
+    same_policy: Callable[[], Policy],
+) -> None:
     live, slots = asyncio.run(play_live(stretch, create_ms, arguments))
     # Learned goes by the minute of the clock: the virtual replay begins when the live one did.
     shift_ms = round(live.start_time_s * 1_000.0) - stretch.arrival_ms[0]

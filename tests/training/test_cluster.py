@@ -130,7 +130,7 @@ def test_no_cluster_to_use(trace: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_scheduler_that_goes_away(
     trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_S", 2.0)
+    monkeypatch.setattr(cluster, "CONNECT_S", 20.0)
 
     def work_on() -> None:
         with ExitStack() as stack:
