@@ -65,6 +65,7 @@ SUBCOMMANDS = {
         "demo --trace trace.tar.gz --out out/demo",
     ),
     "trace": Subcommand("Look at a trace, convert it, make one.", "warmscaler.cli.trace"),
+    "config": Subcommand("What is in force, and where it comes from.", "warmscaler.cli.config"),
     "models": Subcommand(
         "The model store: list, show, promote, roll back, add.", "warmscaler.cli.models"
     ),

@@ -24,6 +24,11 @@ class Subcommand:
     """A function, or a `typer.Typer` with subcommands of its own."""
     example: str = ""
 
+    @property
+    def is_configured(self) -> bool:
+        """It takes `--config`: a command of its own, not a group of commands."""
+        return bool(self.module) and self.attribute != "app"
+
 
 class LazyGroup(TyperGroup):
     """Lists `subcommands` from their summaries; imports the one that is asked for."""
@@ -46,10 +51,13 @@ class LazyGroup(TyperGroup):
 
 def load(name: str, known: Subcommand) -> Any:
     """The subcommand itself."""
+    from warmscaler.cli.configuration import ConfiguredCommand
+
     found = getattr(import_module(known.module), known.attribute)
-    if not isinstance(found, typer.Typer):
+    if known.is_configured:
         alone = typer.Typer(add_completion=False)
-        alone.command(name, epilog=f"Example: scaler {known.example}")(found)
+        epilog = f"Example: scaler {known.example}"
+        alone.command(name, cls=ConfiguredCommand, epilog=epilog)(found)
         found = alone
     command = get_command(found)
     command.name = name

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 import uvloop
 
+from warmscaler.cli.configuration import mistaken_variables
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.health import address_of, channel_tls, host_of
 from warmscaler.models.artifact.folder import ArtifactError
@@ -53,7 +54,8 @@ KNOWN_ERRORS = (
 
 
 def serve(
-    host: Annotated[str, typer.Option(envvar="SCALER_HOST", help="Address to listen on.")] = LOCAL,
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = LOCAL,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")
     ] = 9001,
@@ -185,9 +187,7 @@ def serve(
     ] = PENDING_CALLS,
     transport: Annotated[
         TransportKind,
-        typer.Option(
-            envvar="SCALER_TRANSPORT", help="What carries the calls: our own HTTP/2, or grpcio's."
-        ),
+        typer.Option(help="What carries the calls: our own HTTP/2, or grpcio's."),
     ] = TransportKind.OWN,
     log_format: Annotated[LogFormat, typer.Option(help="How log lines are written.")] = (
         LogFormat.TEXT
@@ -199,6 +199,8 @@ def serve(
     The platform is called when the first start needs it: it may come up after the scaler.
     """
     configure(log_format, log_level)
+    for line in mistaken_variables(context.command):
+        log.warning("%s", line)
     target = str(address_of(platform, "--platform"))
     host, metrics_host = host_of(host, "--host"), host_of(metrics_host, "--metrics-host")
     if ledger is not None and ledger.is_dir():

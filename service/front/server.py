@@ -15,6 +15,7 @@ from typing import Any
 
 from warmscaler.models.policy import Policy
 from warmscaler.service.explaining.history import History
+from warmscaler.service.front.announcing import announce
 from warmscaler.service.front.explaining import PATH as EXPLAIN_PATH
 from warmscaler.service.front.explaining import SERVICE as EXPLAIN
 from warmscaler.service.front.explaining import Explaining
@@ -266,6 +267,18 @@ async def serve_until_signal(
             )
         if follower is not None:
             follower.start(server.driver.scheduler, lambda: _show(follower, metrics, health))
+        announce(
+            log,
+            chosen.policy,
+            chosen.about,
+            {
+                "address": f"{address.rpartition(':')[0]}:{server.port}",
+                "platform": platform_target,
+                "ledger": None if operations.ledger is None else operations.ledger.path,
+                "follows": None if follower is None else follower.location,
+                "shadow": None if operations.shadow is None else operations.shadow.name,
+            },
+        )
         log.info("serving on port %d", server.port)
         await stop.wait()
         broken = ended.done()

@@ -81,6 +81,11 @@ class Follower:
         self._stop = Event()
         self._thread = Thread(target=self._run, name="models", daemon=True)
 
+    @property
+    def location(self) -> str:
+        """The store or the folder that is followed."""
+        return self._store.location
+
     def first(self) -> Learned:
         """The policy to begin with: the version in service, else the newest before it that is fit,
         else the built-in prior; `problem` then says why. Before `start`; on any thread.
