@@ -97,7 +97,7 @@ fuzz-bytes: install
 
 proto: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. warmscaler/service/proto/scaler.proto
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. warmscaler/service/proto/explain.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. warmscaler/service/proto/explain.proto warmscaler/service/proto/externalscaler.proto
 
 # Three files, all with hashes: everything for developers; what serving, training and retraining
 # need, for the image (drawing is left out); and what builds the wheel.

@@ -44,6 +44,12 @@ SUBCOMMANDS = {
         "serve",
         "serve --model model --port 9001 --platform 127.0.0.1:50051",
     ),
+    "keda": Subcommand(
+        "Serves KEDA's external scaler until SIGTERM: replicas ahead of time, from Prometheus.",
+        "warmscaler.cli.keda",
+        "keda",
+        "keda --prometheus http://prometheus:9090 --port 9001 --metrics-port 9002",
+    ),
     "explain": Subcommand(
         "Says why an app is up or down, until when, what is expected next and how sure that is, and"
         " what its last cold starts cost and why they came.",

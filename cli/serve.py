@@ -13,6 +13,7 @@ import uvloop
 from warmscaler.cli.configuration import mistaken_variables
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.health import address_of, channel_tls, host_of
+from warmscaler.cli.listening import LOCAL, server_tls
 from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import StoreError
 from warmscaler.models.registry import PolicyError
@@ -24,7 +25,7 @@ from warmscaler.service.front.server import (
     ServerEnded,
     serve_until_signal,
 )
-from warmscaler.service.front.tls import ServerTls, TlsError
+from warmscaler.service.front.tls import TlsError
 from warmscaler.service.front.transport import PENDING_CALLS, PortInUse, TransportKind
 from warmscaler.service.live.neighbour import stop_when_closed
 from warmscaler.service.live.serving_policy import LEARNED, choose_policy, follow_store, mend_later
@@ -37,7 +38,6 @@ from warmscaler.service.scheduler.limits import SERVING, Limits
 from warmscaler.service.slots.times import StartLimits
 
 log = logging.getLogger("scaler")
-LOCAL = "127.0.0.1"
 RECORD_DAYS = 30.0
 RECORD_GB = 10.0
 KNOWN_ERRORS = (
@@ -221,7 +221,7 @@ def serve(
     if store is not None and policy != LEARNED:
         raise UserError(f"--store is for the learned policy, not for {policy}")
     operations = Operations(
-        tls=_server_tls(tls_cert, tls_key, tls_client_ca),
+        tls=server_tls(tls_cert, tls_key, tls_client_ca),
         platform_tls=channel_tls(
             platform_ca,
             platform_cert,
@@ -283,13 +283,3 @@ def serve(
 
 def _limits(**asked: int | None) -> Limits:
     return replace(SERVING, **{name: each for name, each in asked.items() if each is not None})
-
-
-def _server_tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:
-    if cert is None and key is None:
-        if client_ca is not None:
-            raise UserError("--tls-client-ca goes with --tls-cert and --tls-key")
-        return None
-    if cert is None or key is None:
-        raise UserError("--tls-cert and --tls-key go together")
-    return ServerTls(cert, key, client_ca)

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from warmscaler.service.front.http2.requests import Code
 from warmscaler.service.front.methods import Caller, Conversation, Failed, Method, Unary
-from warmscaler.service.front.servicer import SERVICE
-from warmscaler.service.observability.health import PARTS, Health
+from warmscaler.service.observability.health import Health
 
 Reply = health_pb2.HealthCheckResponse
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class HealthChecks:
-    """The service as a whole, under "" and its own name, and each part under `SERVICE/part`.
+    """The service as a whole, under "" and its own name, and each part under `NAME/part`.
 
     A part with a problem says so under its own name only: the service as a whole serves.
     """
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, name: str, parts: Collection[str]) -> None:
         self._health = health
+        self._name = name
+        self._parts = parts
         self._changed = asyncio.Event()
         health.on_change(self._tell)
 
@@ -56,7 +57,7 @@ class HealthChecks:
 
     def _status(self, name: str) -> int:
         service, _, part = name.partition("/")
-        if service not in ("", SERVICE) or (part and (part not in PARTS or not service)):
+        if service not in ("", self._name) or (part and (part not in self._parts or not service)):
             return int(Reply.SERVICE_UNKNOWN)
         well = self._health.serves and part not in self._health.problems
         return int(Reply.SERVING if well else Reply.NOT_SERVING)

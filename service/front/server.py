@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
@@ -21,6 +20,7 @@ from warmscaler.service.front.explaining import SERVICE as EXPLAIN
 from warmscaler.service.front.explaining import Explaining
 from warmscaler.service.front.grpcio_transport import GrpcioTransport
 from warmscaler.service.front.health_checks import HEALTH, HealthChecks
+from warmscaler.service.front.memory import settle_memory
 from warmscaler.service.front.methods import Unary
 from warmscaler.service.front.own_transport import OwnTransport
 from warmscaler.service.front.reflection import reflection_methods
@@ -36,7 +36,7 @@ from warmscaler.service.live.driver import Driver, log
 from warmscaler.service.live.platform_client import PlatformClient
 from warmscaler.service.live.serving_policy import Chosen
 from warmscaler.service.observability.board.board import Board
-from warmscaler.service.observability.health import Health, Phase
+from warmscaler.service.observability.health import PARTS, Health, Phase
 from warmscaler.service.observability.metrics import Metrics
 from warmscaler.service.observability.page import Page
 from warmscaler.service.observability.shadow_metrics import shadow_metrics
@@ -118,7 +118,7 @@ class ScalerServer:
         self._ledger = ledger
         methods = [
             *ScalerServicer(self.driver).methods(),
-            *HealthChecks(self.health).methods(),
+            *HealthChecks(self.health, SERVICE, PARTS).methods(),
             Unary(EXPLAIN_PATH, lambda message, _: explaining.app(message)),
             *reflection_methods((SERVICE, EXPLAIN, HEALTH)),
         ]
@@ -301,13 +301,6 @@ async def serve_until_signal(
             tracing.close()
         if operations.ledger is not None:
             operations.ledger.close()
-
-
-def settle_memory() -> None:
-    """Takes all that is there when serving begins out of later garbage collections: every full one
-    would look through it, libraries and all, and hold the event loop for tens of milliseconds."""
-    gc.collect()
-    gc.freeze()
 
 
 def _show(follower: Follower, metrics: Metrics, health: Health) -> None:

@@ -19,7 +19,7 @@ class Phase(Enum):
 
 
 class Health:
-    """The phase, and what is wrong by its part, one of PARTS.
+    """The phase, and what is wrong by its part; of `scaler serve` one of PARTS.
 
     A scaler with problems is degraded: it serves, though not as it should. Lives on one thread.
     """

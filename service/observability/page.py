@@ -10,7 +10,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -28,7 +28,6 @@ from warmscaler.service.observability.board.events import (
     file,
 )
 from warmscaler.service.observability.health import Health
-from warmscaler.service.observability.metrics import Metrics
 
 JSON = "application/json"
 LOOP_TIMEOUT_S = 2.0
@@ -37,6 +36,12 @@ MAX_CONNECTIONS = 32
 SOCKET_TIMEOUT_S = 5.0
 
 _T = TypeVar("_T")
+
+
+class Collects(Protocol):
+    """Metrics as they are now; asked on the event loop."""
+
+    def collect(self) -> Iterable[Metric]: ...
 
 
 class PageInUse(Exception):
@@ -50,7 +55,7 @@ class Page:
     """
 
     def __init__(
-        self, metrics: Metrics, health: Health, host: str, port: int, board: Board | None = None
+        self, metrics: Collects, health: Health, host: str, port: int, board: Board | None = None
     ) -> None:
         """Made on the event loop. Port 0 lets the system choose; without `board` there is no live
         page. Raises PageInUse."""

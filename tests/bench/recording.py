@@ -25,7 +25,8 @@ from tests.bench.service_cost import APPS, BackgroundServer
 from tests.bench.table import Row, show, step
 from warmscaler.data.read import read_trace
 from warmscaler.models.registry import make_policy
-from warmscaler.service.front.server import ScalerServer, settle_memory
+from warmscaler.service.front.memory import settle_memory
+from warmscaler.service.front.server import ScalerServer
 from warmscaler.service.persistence.recording import Recorder
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto import scaler_pb2_grpc

@@ -28,7 +28,8 @@ from tests.bench.table import Row, show, step
 from warmscaler.models.artifact.folder import write_artifact
 from warmscaler.models.artifact.store import Store
 from warmscaler.models.learned.habits import AppHabits, LevelHabits, Model
-from warmscaler.service.front.server import ScalerServer, settle_memory
+from warmscaler.service.front.memory import settle_memory
+from warmscaler.service.front.server import ScalerServer
 from warmscaler.service.persistence.follow import Follower
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto import scaler_pb2_grpc

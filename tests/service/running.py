@@ -83,7 +83,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 @dataclass
 class Process:
-    """`scaler serve` as it is run, on ports of the system's choice."""
+    """A scaler as it is run, on ports of the system's choice."""
 
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
@@ -122,8 +122,9 @@ class Process:
 
 
 @contextmanager
-def scaler(*arguments: object) -> Iterator[Process]:
-    command = [sys.executable, "-m", "warmscaler", "serve", "--port", "0", *map(str, arguments)]
+def scaler(*arguments: object, subcommand: str = "serve") -> Iterator[Process]:
+    command = [sys.executable, "-m", "warmscaler", subcommand, "--port", "0"]
+    command += map(str, arguments)
     process = Process(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
     try:
         yield process

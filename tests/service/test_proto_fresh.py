@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 GENERATED = (
     *("scaler_pb2.py", "scaler_pb2.pyi", "scaler_pb2_grpc.py"),
     *("explain_pb2.py", "explain_pb2.pyi"),
+    *("externalscaler_pb2.py", "externalscaler_pb2.pyi"),
 )
+PROTOS = ("scaler", "explain", "externalscaler")
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("proto")
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I."]
     command += [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
-    protos = [f"warmscaler/service/proto/{name}.proto" for name in ("scaler", "explain")]
+    protos = [f"warmscaler/service/proto/{name}.proto" for name in PROTOS]
     subprocess.run([*command, *protos], cwd=ROOT, check=True)
     return folder / "warmscaler/service/proto"
 

@@ -1,0 +1,1 @@
+"""KEDA's external scaler: replicas ahead of time, for whatever KEDA scales."""

@@ -1,0 +1,48 @@
+"""Apps that are followed though no ScaledObject asks for them: a TOML file, a table for each.
+
+[shop]
+query = "sum(in_flight{app='shop'})"
+memoryMb = 512
+startSeconds = 20
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from warmscaler.replicas.spec import AppSpec
+from warmscaler.service.keda.metadata import Defaults, MetadataError, read
+from warmscaler.service.looking.followed import Source
+
+
+class AppsFileError(Exception):
+    """A file that cannot be used. Its text is one line: where, what is wrong."""
+
+
+def read_apps(path: Path, defaults: Defaults) -> list[tuple[AppSpec, Source]]:
+    """Every app in it, under the keys of a ScaledObject's trigger. Raises AppsFileError."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise AppsFileError(f"{path}: {said}") from None
+    found = []
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise AppsFileError(f"{path}: {name}: each app is a table: [{name}]")
+        try:
+            found.append(
+                read({key: _text(key, each) for key, each in table.items()}, name, defaults)
+            )
+        except MetadataError as error:
+            raise AppsFileError(f"{path}: {name}: {error}") from None
+    return found
+
+
+def _text(key: str, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise MetadataError(f"{key}: it must be a text or a number")

@@ -1,0 +1,77 @@
+"""One Prometheus, asked over HTTP: time-outs, a bound on what is read, no proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import httpx2
+
+from warmscaler.service.looking.queries import QueryError, Sample, history, instant, joined, refusal
+
+CONNECT_S = 2.0
+ANSWER_S = 10.0
+MOST_ANSWER_BYTES = 16 << 20
+MOST_POINTS = 10_000
+"""Of one range query; Prometheus gives 11,000 a series at the most."""
+MOST_CONNECTIONS = 8
+REFUSED = (400, 422, 503)
+"""With a word of Prometheus' own: the query cannot be read, cannot be worked out, took too long."""
+
+
+class Away(Exception):
+    """Nobody there answers as Prometheus does. Its text is one line."""
+
+
+def client() -> httpx2.AsyncClient:
+    """One for every Prometheus that is asked; belongs to the running event loop."""
+    return httpx2.AsyncClient(
+        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
+        limits=httpx2.Limits(
+            max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS
+        ),
+        trust_env=False,
+    )
+
+
+class Prometheus:
+    """At one address, http://HOST:PORT with the path before /api, if there is one."""
+
+    def __init__(self, address: str, http: httpx2.AsyncClient) -> None:
+        self._base = address.rstrip("/") + "/api/v1/"
+        self._http = http
+
+    async def now(self, queries: Sequence[str], at_s: float) -> list[Sample]:
+        """A sample of each, at a time. Raises Away; QueryError where one of them spoils it."""
+        answer = await self._ask("query", {"query": joined(queries), "time": f"{at_s:.3f}"})
+        return instant(answer, len(queries))
+
+    async def history(
+        self, query: str, from_s: float, to_s: float, step_s: float
+    ) -> list[tuple[float, float]]:
+        """Every `step_s` from the one to the other: time and value. Raises Away, QueryError."""
+        found: list[tuple[float, float]] = []
+        while from_s <= to_s:
+            last_s = min(to_s, from_s + (MOST_POINTS - 1) * step_s)
+            ask = {"query": query, "start": f"{from_s:.3f}", "end": f"{last_s:.3f}"}
+            found += history(await self._ask("query_range", ask | {"step": f"{step_s:.3f}"}))
+            from_s += MOST_POINTS * step_s
+        return found
+
+    async def _ask(self, what: str, form: dict[str, str]) -> bytes:
+        content = bytearray()
+        try:
+            async with self._http.stream("POST", self._base + what, data=form) as reply:
+                async for piece in reply.aiter_bytes():
+                    content += piece
+                    if len(content) > MOST_ANSWER_BYTES:
+                        raise QueryError(
+                            f"the answer has more than {MOST_ANSWER_BYTES >> 20} MB: ask for less"
+                        )
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+            raise Away(str(error) or type(error).__name__) from None
+        if reply.status_code == 200:
+            return bytes(content)
+        said = refusal(bytes(content))
+        if said is not None and reply.status_code in REFUSED:
+            raise QueryError(said)
+        raise Away(f"it answers HTTP {reply.status_code}")
