@@ -97,7 +97,8 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(
-    epilog="Exit codes: 0 done; 1 it does not serve (health), or no longer (serve); 2 a mistake,"
+    epilog="Exit codes: 0 done; 1 it does not serve (health), or no longer (serve), or requests failed"
+    " (simulate); 2 a mistake,"
     " said in one line on stderr; 3 and 10 are retrain's; 129 SIGHUP; 130 Ctrl-C;"
     " 143 SIGTERM."
     " Results go to stdout, notes and progress to stderr.",

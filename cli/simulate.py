@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Annotated
@@ -17,11 +17,23 @@ from rich.table import Table
 from warmscaler.cli import loop
 from warmscaler.cli.console import out, print_json, progress, say
 from warmscaler.cli.errors import UserError
-from warmscaler.cli.health import address_of
-from warmscaler.cli.trace import READ, AppsFile, InitMs, Json, Map, MemoryMb, SetName, layout
+from warmscaler.cli.health import address_of, channel_tls
+from warmscaler.cli.listening import server_tls
+from warmscaler.cli.trace import (
+    READ,
+    AppsFile,
+    InitMs,
+    Json,
+    Map,
+    MemoryMb,
+    SetName,
+    date_of,
+    layout,
+)
 from warmscaler.cli.train import CreateMs
 from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
+from warmscaler.service.front.tls import PlatformTls, ServerTls, TlsError
 from warmscaler.simulator.live import LiveResult, ScalerUnreachable, connect, play
 from warmscaler.simulator.platform import SimulatedPlatform
 from warmscaler.simulator.replay import CREATE_MS
@@ -46,6 +58,23 @@ def simulate(
     wait_s: Annotated[
         float, typer.Option("--wait", min=0.1, help="Seconds the scaler may take to come up.")
     ] = 10.0,
+    scaler_ca: Annotated[
+        Path | None, typer.Option(help="Call the scaler over TLS; it must be signed by this one.")
+    ] = None,
+    scaler_name: Annotated[
+        str | None, typer.Option(help="The name in its certificate, where that is not HOST.")
+    ] = None,
+    scaler_cert: Annotated[
+        Path | None, typer.Option(help="The certificate to show to the scaler.")
+    ] = None,
+    scaler_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Our platform's certificate (PEM): it listens over TLS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="The scaler must show a certificate signed by this one.")
+    ] = None,
     set_name: SetName = None,
     roles: Map = None,
     memory_mb: MemoryMb = None,
@@ -56,7 +85,7 @@ def simulate(
     """Plays a trace in real time against any scaler at the contest's interface.
 
     Serves the simulated platform, and the contest's statistics as JSON while it runs. At its end,
-    or on Ctrl-C, it prints them; a request that fails is counted, and said.
+    or on Ctrl-C, it prints them; a request that fails is counted, and said: exit code 1.
     """
     for option, given in (("--speed", speed), ("--duration", duration)):
         if given is not None and not (isfinite(given) and given > 0):
@@ -64,6 +93,23 @@ def simulate(
     if not isfinite(start):
         raise UserError(f"--start {start:g}: must be a number of seconds")
     target = str(address_of(scaler, "--scaler"))
+    if scaler_name is not None and scaler_ca is None:
+        raise UserError("--scaler-name goes with --scaler-ca")
+    wires = _Wires(
+        target,
+        platform_port,
+        channel_tls(
+            *(scaler_ca, scaler_cert, scaler_key),
+            *("--scaler-ca", "--scaler-cert", "--scaler-key"),
+        ),
+        scaler_name,
+        server_tls(tls_cert, tls_key, tls_client_ca),
+    )
+    if speed > 1.0:
+        say(
+            f"warning: at --speed {speed:g} what calls take counts {speed:g} times, and the scaler's"
+            " own windows do not run faster: the figures compare with none of real time"
+        )
     said = layout(roles, memory_mb, init_ms, apps)
     trace = read_trace(path, set_name=set_name, layout=said)
     first_ms = int(trace.arrival_ms[0]) + start * 1000.0
@@ -73,27 +119,46 @@ def simulate(
         raise UserError(
             f"{path}: no request in the stretch from second {start:g}; see scaler trace info"
         )
-    statistics = loop.run(
-        _simulate(stretch, target, platform_port, statistics_port, speed, create_ms, wait_s)
-    )
+    statistics = loop.run(_simulate(stretch, wires, statistics_port, speed, create_ms, wait_s))
     if json:
         print_json(statistics)
     else:
         table = Table(title=f"{stretch.name}: {len(stretch):,} requests", show_header=False)
         for name, value in statistics.items():
-            table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else str(value))
+            table.add_row(name, _shown(name, value))
         out.print(table)
     if failed := statistics["failedRequestsCount"]:
         say(f"warning: {failed:,} requests failed: {statistics['errors']}")
     if statistics["totalRequestsCount"] != len(stretch):
         say(f"stopped after {statistics['totalRequestsCount']:,} of {len(stretch):,} requests")
         sys.exit(130)
+    if failed:
+        sys.exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wires:
+    """How the scaler is called, and how our platform listens; None of a TLS is in the clear."""
+
+    scaler: str
+    platform_port: int
+    scaler_tls: PlatformTls | None
+    scaler_name: str | None
+    platform_tls: ServerTls | None
+
+
+def _shown(name: str, value: object) -> str:
+    """A figure as a person reads it: moments as dates, numbers with separators."""
+    if name in ("startTime", "endTime") and isinstance(value, float):
+        return date_of(value * 1000.0)
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 async def _simulate(
     trace: Trace,
-    scaler: str,
-    platform_port: int,
+    wires: _Wires,
     statistics_port: int,
     speed: float,
     create_ms: float,
@@ -108,8 +173,8 @@ async def _simulate(
 
     page = _page(statistics, statistics_port)
     try:
-        await _listen(platform, platform_port)
-        channel = await connect(scaler, wait_s)
+        await _listen(platform, wires)
+        channel = await connect(wires.scaler, wait_s, tls=wires.scaler_tls, name=wires.scaler_name)
         with progress("playing", len(trace)) as on_progress:
             playing = asyncio.create_task(
                 play(trace, channel, result, ready=platform.ready, speed=speed)
@@ -131,18 +196,18 @@ async def _simulate(
         }
         await channel.close(None)
         return figures
-    except ScalerUnreachable as error:
+    except (ScalerUnreachable, TlsError) as error:
         raise UserError(str(error)) from None
     finally:
         page.close()
         await platform.stop()
 
 
-async def _listen(platform: SimulatedPlatform, port: int) -> None:
+async def _listen(platform: SimulatedPlatform, wires: _Wires) -> None:
     try:
-        await platform.start(f"127.0.0.1:{port}")
+        await platform.start(f"127.0.0.1:{wires.platform_port}", wires.platform_tls)
     except OSError as error:
-        raise UserError(f"--platform-port {port}: {error}") from None
+        raise UserError(f"--platform-port {wires.platform_port}: {error}") from None
 
 
 def _page(statistics: Callable[[], dict[str, object]], port: int) -> StatisticsPage:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from warmscaler.data.trace import Trace
 from warmscaler.service.address import DIRECT
+from warmscaler.service.front.tls import PlatformTls
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
 from warmscaler.simulator.figures import MB_PER_GB, scores
@@ -79,14 +80,31 @@ class ScalerUnreachable(Exception):
     """No scaler answers at the address."""
 
 
-async def connect(target: str, timeout_s: float = 10.0) -> grpc.aio.Channel:
-    """A channel to the scaler at HOST:PORT; ScalerUnreachable if it does not answer in time."""
-    channel = grpc.aio.insecure_channel(target, [DIRECT])
+async def connect(
+    target: str,
+    timeout_s: float = 10.0,
+    *,
+    tls: PlatformTls | None = None,
+    name: str | None = None,
+) -> grpc.aio.Channel:
+    """A channel to the scaler at HOST:PORT, in the clear without `tls`.
+
+    `name` is that in its certificate, where it is another than HOST. Raises ScalerUnreachable if it
+    does not answer in time, and TlsError.
+    """
+    if tls is None:
+        channel = grpc.aio.insecure_channel(target, [DIRECT])
+    else:
+        named = [] if name is None else [("grpc.ssl_target_name_override", name)]
+        channel = grpc.aio.secure_channel(target, tls.credentials(), [DIRECT, *named])
     try:
         await asyncio.wait_for(channel.channel_ready(), timeout_s)
     except TimeoutError:
         await channel.close(None)
-        raise ScalerUnreachable(f"{target}: no scaler answers there; start one first") from None
+        over = "" if tls is None else " over TLS with these certificates"
+        raise ScalerUnreachable(
+            f"{target}: no scaler answers there{over}; start one first"
+        ) from None
     return channel
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from warmscaler.service.front.tls import ServerTls
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto import scaler_pb2_grpc
 from warmscaler.simulator.figures import MB_PER_GB
@@ -81,12 +82,16 @@ class SimulatedPlatform(scaler_pb2_grpc.PlatformServicer):
     misuse: Misuse = field(default_factory=Misuse)
     _server: grpc.aio.Server | None = None
 
-    async def start(self, address: str = "127.0.0.1:0") -> None:
-        """Listens; raises OSError where it cannot."""
+    async def start(self, address: str = "127.0.0.1:0", tls: ServerTls | None = None) -> None:
+        """Listens, in the clear without `tls`. Raises OSError where it cannot, TlsError."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         scaler_pb2_grpc.add_PlatformServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = (
+                self._server.add_insecure_port(address)
+                if tls is None
+                else self._server.add_secure_port(address, tls.credentials())
+            )
         except RuntimeError:
             self.port = 0
         if not self.port:
