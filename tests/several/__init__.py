@@ -1,0 +1,1 @@
+"""Several scalers behind a real Envoy, one of them killed under load."""
