@@ -19,6 +19,8 @@ class Served:
     assigned_ms: float
     cold: bool
     """It found no idle instance on arrival, whatever served it in the end."""
+    assigment: bytes = b""
+    """What its Idle will name, as bytes, where that is known."""
 
 
 class Observer:

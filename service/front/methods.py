@@ -46,8 +46,12 @@ class Unary:
     unary: ClassVar[bool] = True
     path: str
     answer: Callable[[bytes, Caller], bytes | Later]
+    at_once: Callable[[bytes], bytes | None] | None = None
+    """The same for messages that need nothing else; None, and nothing has happened, for others."""
     refusable: bool = False
     """Whether a call of it may be refused where there are too many."""
+    take_back: Callable[[bytes], None] | None = None
+    """Told of an answer that its caller will not read: it had cancelled before the answer came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,9 @@ class Conversation:
     """Any number of messages, any number of answers. Raises Failed."""
 
     unary: ClassVar[bool] = False
+    at_once: ClassVar[None] = None
+    refusable: ClassVar[bool] = False
+    take_back: ClassVar[None] = None
     path: str
     converse: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
 

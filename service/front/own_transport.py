@@ -9,12 +9,13 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from warmscaler.service.front.admission import Admission
-from warmscaler.service.front.http2.rpc import GrpcConnection
+from warmscaler.service.front.methods import Unary
 from warmscaler.service.front.protocol import Connected
-from warmscaler.service.front.transport import MAX_MESSAGE_BYTES, PortInUse, Serving
+from warmscaler.service.front.transport import PortInUse, Serving
 
 BACKLOG = 1_024
 MAX_CONNECTIONS = 10_000
@@ -30,7 +31,11 @@ class OwnTransport:
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
-        self._methods = {method.path.encode(): method for method in serving.methods}
+        self._methods = {each.path.encode(): each for each in serving.methods}
+        if serving.heard is not None:  # it is told of each request before that is answered
+            for path, each in self._methods.items():
+                if isinstance(each, Unary):
+                    self._methods[path] = replace(each, at_once=None)
         self._admission = Admission(serving.pending_calls)
         self._connections: set[Connected] = set()
         self._sockets: list[socket.socket] = []
@@ -83,8 +88,7 @@ class OwnTransport:
             connected.flush()
 
     def _connected(self) -> Connected:
-        machine = GrpcConnection(self._methods, MAX_MESSAGE_BYTES)
-        return Connected(machine, self._admission, self._connections, self._serving.heard)
+        return Connected(self._methods, self._admission, self._connections, self._serving.heard)
 
     async def _accept(
         self, listener: socket.socket, contexts: Callable[[], ssl.SSLContext] | None

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import cast
 
 from warmscaler.service.front.admission import Admission
-from warmscaler.service.front.http2.requests import Code, failure
-from warmscaler.service.front.http2.rpc import Call, Event, GrpcConnection, Kind
+from warmscaler.service.front.http2.requests import Code
+from warmscaler.service.front.http2.rpc import Call, GrpcConnection
 from warmscaler.service.front.methods import Caller, Conversation, Failed, Later, Method, Unary
+from warmscaler.service.front.transport import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("scaler.front")
 
@@ -21,29 +22,29 @@ PREFACE_S = 10.0
 STALLED_S = 30.0
 """For so long a caller may leave unread what it was sent."""
 _LONGEST_S = 1e6
-_BUSY = failure(Code.RESOURCE_EXHAUSTED, "the scaler is overloaded")
 _EXPIRED = "the deadline passed"
 
 
-class Connected(asyncio.Protocol):
+class Connected(asyncio.BufferedProtocol):
     """A caller's connection, in the clear or over TLS."""
 
     def __init__(
         self,
-        machine: GrpcConnection[Method],
+        methods: Mapping[bytes, Method],
         admission: Admission,
         all_of_them: set[Connected],
         heard: Callable[[str], None] | None,
     ) -> None:
         """`heard`: see Serving."""
-        self.machine = machine
+        self.machine = GrpcConnection(methods, MAX_MESSAGE_BYTES, self, admission.answered)
         self._admission = admission
         self._all = all_of_them
         self._heard = heard
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._name = ""
-        self._begun = 0
+        self._asked = 0
+        """Bytes that the read under way may bring."""
         self._flushing = False
         self._unread = False
         """The system takes no more: its peer does not read."""
@@ -73,19 +74,33 @@ class Connected(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._all.discard(self)
+        self._admission.leave(self)
         self._transport = None
         self._calm()
-        self._handle(self.machine.gone())
+        self.machine.gone()
         self._wake()
 
-    def data_received(self, content: bytes) -> None:
-        self._admission.enter(self)
-        events = self.machine.receive(content, time.monotonic())
-        self._handle(events)
-        if self._timer is not None and self.machine.http.greeted and not self._unread:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        buffer = self._admission.buffer(self)
+        self._asked = len(buffer)
+        return buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        machine, now_s = self.machine, time.monotonic()
+        more, machine.admitted = self._admission.read(self, now_s, all_of_it=nbytes < self._asked)
+        machine.receive(self._admission.content(nbytes), now_s)
+        if self._timer is not None and machine.http.greeted and not self._unread:
             self._calm()
-        self._wake()
+        if self._moved is not None:
+            self._wake()
         self.flush()
+        if more and self._transport is not None and not self._unread:
+            self._transport.pause_reading()  # others have their turn, and answers leave
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._unread:
+            self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         self._unread = True
@@ -99,42 +114,41 @@ class Connected(asyncio.Protocol):
         if self._transport is not None:
             self._transport.resume_reading()
 
-    # Calls
+    # Calls: see Handler
 
-    def _handle(self, events: list[Event[Method]]) -> None:
-        for event in events:
-            call, kind = event.call, event.kind
-            if kind is Kind.MESSAGE:
-                method = call.request.method
-                if call.owner is not None:
-                    call.owner.messages.put_nowait(event.message)
-                elif call.open and type(method) is Unary:
-                    self._answer(call, method, event.message)
-            elif call.owner is not None:
-                call.owner.lost() if kind is Kind.LOST else call.owner.messages.put_nowait(None)
-            elif call.open and isinstance(method := call.request.method, Conversation):
-                call.owner = _Talk(self, call, method)
-
-    def _answer(self, call: Call[Method], method: Unary, message: bytes) -> None:
-        if not self._admission.admits(method.refusable):
-            self.machine.refuse(call, _BUSY)
-            return
+    def called(self, call: Call[Method], message: bytes) -> None:
+        method = cast(Unary, call.request.method)
         if self._heard is not None:
-            parent = dict(call.request.fields).get(b"traceparent", b"")
-            self._heard(parent.decode("ascii", "replace"))
+            self._heard(call.request.traceparent)
         caller = _Waits(self, call)
         try:
             answer = method.answer(message, caller)
         except Failed as failed:
             self.machine.finish(call, failed.code, str(failed))
         except Exception:
-            log.exception("%s failed", method.path)
-            self.machine.finish(call, Code.INTERNAL, "the scaler failed")
+            self.failed(call)
         else:
-            if type(answer) is bytes:
+            if isinstance(answer, bytes):
                 self.machine.answer(call, answer)
             else:
-                caller.wait(answer)  # type: ignore[arg-type]
+                caller.wait(answer)
+
+    def failed(self, call: Call[Method]) -> None:
+        log.exception("%s failed", call.request.method.path if call.request.method else "a call")
+        self.machine.finish(call, Code.INTERNAL, "the scaler failed")
+
+    def began(self, call: Call[Method]) -> None:
+        if isinstance(method := call.request.method, Conversation):
+            call.owner = _Talk(self, call, method)
+
+    def message(self, call: Call[Method], message: bytes) -> None:
+        call.owner.messages.put_nowait(message)
+
+    def ended(self, call: Call[Method]) -> None:
+        call.owner.messages.put_nowait(None)
+
+    def lost(self, call: Call[Method]) -> None:
+        call.owner.lost()
 
     # Out
 

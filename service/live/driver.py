@@ -10,8 +10,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import Self
 
 from warmscaler.models.policy import Instance
 from warmscaler.service.live.carrying import Carrying
@@ -20,15 +22,11 @@ from warmscaler.service.live.waiting import Refused, Throttled, Waiting
 from warmscaler.service.observer import Observer, Served
 from warmscaler.service.persistence.ledger import Ledger, request_mark
 from warmscaler.service.proto import scaler_pb2 as pb
-from warmscaler.service.scheduler.actions import (
-    Assign,
-    CreateSlot,
-    Refuse,
-)
+from warmscaler.service.scheduler.actions import Actions, Assign, CreateSlot, Refuse
 from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.service.slots.times import StartLimits
 
-__all__ = ["Driver", "Refused", "Throttled", "UnknownApp", "UnknownInstance", "log"]
+__all__ = ["Driver", "Named", "Refused", "Throttled", "UnknownApp", "UnknownInstance", "log"]
 
 log = logging.getLogger("scaler")
 
@@ -38,6 +36,8 @@ CreateSlots without an answer may have made."""
 STALL_S = 1.0
 """A timer that rings so late says that this process stood still: what it waited for may be there."""
 
+_SHORT_NAME = 128
+
 
 class UnknownApp(Exception):
     """An Idle for an app never seen."""
@@ -45,6 +45,24 @@ class UnknownApp(Exception):
 
 class UnknownInstance(Exception):
     """An Idle for an instance that never was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An app as a request names it."""
+
+    key: str
+    memory_mb: int
+    runtime: str
+    meta: pb.Meta
+
+    @classmethod
+    def of(cls, meta: pb.Meta) -> Self | None:
+        """None where it is too long to be kept for many."""
+        if len(meta.key) > _SHORT_NAME or len(meta.runtime) > _SHORT_NAME:
+            return None
+        brief = _brief(meta, _SHORT_NAME)
+        return cls(meta.key, meta.memory_in_mb, meta.runtime, brief)
 
 
 class Driver(Carrying):
@@ -106,6 +124,36 @@ class Driver(Carrying):
             asked.leave()
             raise
 
+    def warm(self, request_id: str, app: Named) -> Served | None:
+        """`request` for an app with an idle instance, whose request has it at once. None where it is
+        anything else, and then nothing has happened: `request` is to be asked."""
+        scheduler = self.scheduler
+        pool = scheduler.pools.get(app.key)
+        if pool is None or not pool.idle:
+            return None
+        if pool.memory_mb != app.memory_mb or pool.runtime != app.runtime:
+            return None
+        if len(request_id) > scheduler.limits.key_length:
+            return None
+        now_ms = self._now_ms()
+        self._tokens = token = self._tokens + 1
+        actions = scheduler.arrival(now_ms, token, app.key, app.memory_mb, app.runtime)
+        return self._served(now_ms, request_id, app.meta, actions)
+
+    def _served(self, now_ms: float, request_id: str, meta: pb.Meta, actions: Actions) -> Served:
+        """The first action gives a request that just came its instance."""
+        instance: Instance = actions[0].instance  # type: ignore[union-attr]
+        served = Served(request_id, meta, instance, now_ms, now_ms, False)
+        self.serving[instance.id] = served
+        self.slots.taken(instance.id, request_id)
+        for observer in self._observers:
+            observer.assigned(served)
+        if len(actions) > 1:
+            self._carry_out(actions[1:])
+        if self.scheduler.next_wake_ms < self._timer_ms:
+            self._arm()
+        return served
+
     def request(
         self,
         request_id: str,
@@ -130,17 +178,7 @@ class Driver(Carrying):
         token = self._tokens
         actions = self.scheduler.arrival(now_ms, token, key, meta.memory_in_mb, meta.runtime)
         if actions and type(first := actions[0]) is Assign and first.request == token:
-            instance_id = first.instance.id
-            served = Served(request_id, meta, first.instance, now_ms, now_ms, False)
-            self.serving[instance_id] = served
-            self.slots.taken(instance_id, request_id)
-            for observer in self._observers:
-                observer.assigned(served)
-            if len(actions) > 1:
-                self._carry_out(actions[1:])
-            if self.scheduler.next_wake_ms < self._timer_ms:
-                self._arm()
-            return instance_id
+            return self._served(now_ms, request_id, meta, actions).instance.id
         pool = self.scheduler.pools.get(key)
         if pool is not None:  # else it was refused at the door
             starts = sum(isinstance(action, CreateSlot) for action in actions)
@@ -197,14 +235,20 @@ class Driver(Carrying):
         if self._waiting.pop(waiting.token, None) is not None:
             waiting.settle(None)
             self._stimulate(self.scheduler.request_gone(now_ms, waiting.meta.key, waiting.token))
+            for observer in self._observers:
+                waiting.context.run(observer.gone, now_ms, waiting.meta, waiting.arrival_ms)
         else:
-            served = self.serving.get(str(waiting.answer))
-            if served is None or served.request_id != waiting.request_id:
-                return
-            del self.serving[served.instance.id]
-            self._unused(served.instance)
+            waiting.context.run(self.unread, waiting.request_id, str(waiting.answer))
+
+    def unread(self, request_id: str, instance_id: str) -> None:
+        """The caller of a request was gone before it heard which instance it had."""
+        served = self.serving.get(instance_id)
+        if served is None or served.request_id != request_id:
+            return
+        del self.serving[instance_id]
+        self._unused(served.instance)
         for observer in self._observers:
-            waiting.context.run(observer.gone, now_ms, waiting.meta, waiting.arrival_ms)
+            observer.gone(self._now_ms(), served.meta, served.arrival_ms)
 
     def idle(self, assignment: pb.Assignment, result: pb.Result) -> None:
         """The request is done. A second idle changes nothing. Raises UnknownApp, UnknownInstance."""
@@ -222,6 +266,11 @@ class Driver(Carrying):
             if instance_id not in self.scheduler.instances:
                 raise UnknownInstance(instance_id)
             return
+        self.done(served, result)
+
+    def done(self, served: Served, result: pb.Result) -> None:
+        """The request that has an instance is done."""
+        instance_id = served.instance.id
         del self.serving[instance_id]
         now_ms = self._now_ms()
         actions = self.scheduler.idle(now_ms, instance_id, need_destroy=result.need_destroy)

@@ -9,6 +9,7 @@ from random import Random
 import h2.events
 import pytest
 from h2.connection import H2Connection
+from hpack import Encoder, HeaderTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from tests.service.wire_bytes import (
     MAX_MESSAGE,
     TALK,
     UNARY,
+    Echo,
     caller,
     captured,
     echo,
@@ -28,8 +30,11 @@ from tests.service.wire_bytes import (
 from warmscaler.service.front.http2 import frames
 from warmscaler.service.front.http2.control import ConnectionLimits
 from warmscaler.service.front.http2.frames import ErrorCode, frame
-from warmscaler.service.front.http2.headers import literals
+from warmscaler.service.front.http2.headers import Blocks, Fields, literals
+from warmscaler.service.front.http2.requests import Request, interpret
+from warmscaler.service.front.methods import Method, Unary
 
+ONE = Unary(UNARY, lambda message, _: message)
 BLOCK = literals([(name.encode(), value.encode()) for name, value in fields()])
 FULL = frames.END_HEADERS
 CALMED = ErrorCode.ENHANCE_YOUR_CALM
@@ -99,17 +104,138 @@ def test_what_is_no_method_and_what_is_no_grpc() -> None:
     assert (":status", "405") in [(str(name), str(value)) for name, value in answered.headers]
 
 
+CALL = st.tuples(
+    st.sampled_from([UNARY, UNARY, TALK, "/test.Echo/None"]),
+    st.sampled_from([None, "1S", "7m", "99999999u", "1x", ""]),
+    st.sampled_from([0, 3, 60, 6_000]),
+    st.sampled_from(["whole", "whole", "apart", "cut", "padded", "reset", "trailers"]),
+)
+
+
+def sent(calls: list[tuple[str, str | None, int, str]], encoder: Encoder) -> bytes:
+    """Calls as callers send them, and as they seldom do."""
+    out, behind = HELLO, b""
+    for turn, (path, timeout, size, how) in enumerate(calls):
+        number, content = 2 * turn + 1, message(bytes(size))
+        more = () if timeout is None else (("grpc-timeout", timeout),)
+        block = encoder.encode(fields(path, *more))
+        out += frame(frames.HEADERS, FULL, number, block)
+        if how == "whole":
+            out += frame(frames.DATA, frames.END_STREAM, number, content)
+        elif how == "apart":  # behind what comes next
+            out, behind = out + behind, frame(frames.DATA, frames.END_STREAM, number, content)
+        elif how == "cut":
+            out += frame(frames.DATA, 0, number, content[:3])
+            out += frame(frames.DATA, frames.END_STREAM, number, content[3:])
+        elif how == "padded":
+            padded = b"\x02" + content + bytes(2)
+            out += frame(frames.DATA, frames.END_STREAM | frames.PADDED, number, padded)
+        elif how == "reset":
+            out += frame(frames.DATA, frames.END_STREAM, number, content)
+            out += frames.rst_stream(number, ErrorCode.CANCEL)
+        else:
+            trailers = encoder.encode([("more", "x")])
+            out += frame(frames.DATA, 0, number, content)
+            out += frame(frames.HEADERS, FULL | frames.END_STREAM, number, trailers)
+    return out + behind
+
+
+@given(
+    st.lists(CALL, max_size=12),
+    st.lists(st.integers(1, 3_000), max_size=30),
+    st.booleans(),
+    st.integers(0, 8),
+    st.sampled_from([60, 65_535]),
+)
+def test_the_short_way_and_the_long_one_say_the_same(
+    calls: list[tuple[str, str | None, int, str]],
+    sizes: list[int],
+    table: bool,
+    admitted: int,
+    window: int,
+) -> None:
+    """To the byte, however what comes is cut, with a table of headers or without."""
+    encoder = Encoder()
+    encoder.header_table_size = 4_096 if table else 0
+    content = sent(calls, encoder)
+    content = content[: len(HELLO)] + frames.settings({4: window}) + content[len(HELLO) :]
+    short, long, pieces = Echo(), Echo(at_once=False), Echo()
+    for each in (short, long, pieces):
+        each.machine.admitted = admitted
+    expected = echo(long.machine, content)
+    assert echo(short.machine, content) == expected
+    out, at = b"", 0
+    for size in (*sizes, len(content)):
+        out += echo(pieces.machine, content[at : at + size])
+        at += size
+    assert out == expected
+    for each in (short, pieces):
+        assert each.taken_back == long.taken_back
+        assert each.machine.admitted == long.machine.admitted
+        assert each.machine.http.calm == long.machine.http.calm
+        assert each.machine.http.to_return == long.machine.http.to_return
+        assert list(each.machine.http.streams) == list(long.machine.http.streams)
+
+
 @given(st.integers(0, 2), st.lists(st.integers(1, 5_000), max_size=30))
 def test_bytes_mean_the_same_in_any_pieces(which: int, sizes: list[int]) -> None:
     content = captured()[which]
     whole, pieces = machine(), machine()
     expected = echo(whole, content)
     out, at = b"", 0
-    for size in sizes:
+    for size in (*sizes, len(content)):
         out += echo(pieces, content[at : at + size])
         at += size
-    out += echo(pieces, content[at:])
-    assert sorted(kinds(out)) == sorted(kinds(expected))
+    assert out == expected
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["grpc-timeout", "te", "x", "user-agent", "accept"]),
+            st.sampled_from(["1S", "250m", "trailers", "0000001H", "2n", " ", "12345678u"]),
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 3),
+    st.sampled_from([0, 50, 4_096]),
+)
+def test_a_block_known_but_for_its_timeout_means_what_it_says(
+    more: list[tuple[str, str]], indexed: int, table_bytes: int
+) -> None:
+    """Against a reader that has seen nothing before but the same bytes."""
+    read, encoder = Blocks(meaning), Encoder()
+    encoder.header_table_size = table_bytes
+    before: list[bytes] = []
+    for value in ("1S", "2S", "345m", "67u", "", "x", "8n"):
+        own = [(name, value if name == "grpc-timeout" else other) for name, other in more]
+        block = b""
+        for turn, field in enumerate((*fields(), *own)):
+            # One in four may enter the table, if there is one.
+            sensitive = turn % 4 != indexed
+            block += encoder.encode([HeaderTuple(*field)] if not sensitive else [(*field, True)])
+        fresh: Blocks[Request[Method]] = Blocks(meaning)
+        for each in before:
+            fresh.fields(each)
+        before.append(block)
+        expected = meaning(fresh.fields(block))
+        assert read.request(block) == expected
+
+
+def meaning(content: Fields) -> Request[Method] | None:
+    """What a request asks for."""
+    return interpret(content, {UNARY.encode(): ONE})
+
+
+def test_deadlines_that_vary_are_read_once() -> None:
+    read, encoder = Blocks(meaning), Encoder()
+    encoder.header_table_size = 0
+    blocks = [encoder.encode(fields(UNARY, ("grpc-timeout", f"{each}m"))) for each in (1, 2, 199)]
+    for each in blocks[:2]:  # the first says that there is no table from now on
+        assert read.request(each) is not None
+    known = read.known_but_for_timeout(blocks[2])
+    assert known is not None
+    assert known.timeout_s == pytest.approx(0.199)
 
 
 @pytest.mark.parametrize(("window", "size"), [(1, 300), (100, 9_000), (16_384, 9_000)])
@@ -137,7 +263,7 @@ def test_an_answer_waits_for_the_callers_window(window: int, size: int) -> None:
 
 def test_a_conversation_holds_no_more_than_its_window() -> None:
     """Nobody takes its messages: its caller may send no more."""
-    here, ours = caller(), machine()
+    here, ours = caller(), machine(takes=False)
     here.send_headers(1, fields(TALK))
     for _ in range(4):
         here.send_data(1, message(bytes(15_000)))

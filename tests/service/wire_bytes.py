@@ -7,10 +7,11 @@ from struct import Struct
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from warmscaler.service.front.http2.answered import Answered
 from warmscaler.service.front.http2.control import LIMITS, ConnectionLimits
 from warmscaler.service.front.http2.frames import HEADER, PREFACE, SETTINGS, frame
 from warmscaler.service.front.http2.requests import Code
-from warmscaler.service.front.http2.rpc import GrpcConnection, Kind
+from warmscaler.service.front.http2.rpc import Call, GrpcConnection
 from warmscaler.service.front.methods import Conversation, Method, Unary
 
 MAX_MESSAGE = 1 << 16
@@ -19,26 +20,62 @@ HELLO = PREFACE + frame(SETTINGS, 0, 0)
 _PREFIX = Struct(">BI")
 
 
-def machine(limits: ConnectionLimits = LIMITS) -> GrpcConnection[Method]:
-    """With one unary method and one conversation."""
-    methods: list[Method] = [
-        Unary(UNARY, lambda message, _: message),
-        Conversation(TALK, lambda messages: messages),
-    ]
-    return GrpcConnection({each.path.encode(): each for each in methods}, MAX_MESSAGE, limits)
+class Echo:
+    """Answers every message with itself."""
+
+    def __init__(
+        self, limits: ConnectionLimits = LIMITS, *, at_once: bool = True, takes: bool = True
+    ) -> None:
+        """With one unary method, answered `at_once` or not, and one conversation, of which what
+        comes is left where it is without `takes`."""
+        methods: list[Method] = [
+            Unary(
+                *(UNARY, lambda message, _: message, _short if at_once else None),
+                refusable=True,
+                take_back=lambda answer: self.taken_back.append(answer),
+            ),
+            Conversation(TALK, lambda messages: messages),
+        ]
+        paths = {each.path.encode(): each for each in methods}
+        self.machine = GrpcConnection(paths, MAX_MESSAGE, self, Answered(), limits)
+        self._takes = takes
+        self.taken_back: list[bytes] = []
+        """Answers of the unary method that nobody will read."""
+
+    def called(self, call: Call[Method], message: bytes) -> None:
+        self.machine.answer(call, message)
+
+    def failed(self, call: Call[Method]) -> None:
+        raise AssertionError
+
+    def began(self, call: Call[Method]) -> None:
+        call.owner = self
+
+    def message(self, call: Call[Method], message: bytes) -> None:
+        if self._takes:
+            self.machine.took(call, message)
+            self.machine.send(call, message)
+
+    def ended(self, call: Call[Method]) -> None:
+        self.machine.finish(call, Code.OK)
+
+    def lost(self, call: Call[Method]) -> None:
+        call.owner = None
+
+
+def _short(message: bytes) -> bytes | None:
+    """Of long ones the answer comes the other way."""
+    return message if len(message) < 5_000 else None
+
+
+def machine(limits: ConnectionLimits = LIMITS, *, takes: bool = True) -> GrpcConnection[Method]:
+    """With one unary method and one conversation, both of which echo; see Echo."""
+    return Echo(limits, takes=takes).machine
 
 
 def echo(here: GrpcConnection[Method], content: bytes, now_s: float = 0.0) -> bytes:
-    """Gives the bytes, answers every message with itself; what goes out."""
-    for event in here.receive(content, now_s):
-        if event.kind is Kind.MESSAGE and event.call.request.method is not None:
-            if event.call.request.method.unary:
-                here.answer(event.call, event.message)
-            else:
-                here.took(event.call, event.message)
-                here.send(event.call, event.message)
-        elif event.kind is Kind.ENDED:
-            here.finish(event.call, Code.OK)
+    """Gives the bytes; what goes out."""
+    here.receive(content, now_s)
     return here.http.take()
 
 

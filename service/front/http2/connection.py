@@ -29,11 +29,11 @@ from warmscaler.service.front.http2.frames import (
     ErrorCode,
     Violation,
 )
-from warmscaler.service.front.http2.headers import MAX_FIELDS_BYTES, Blocks, Fields
+from warmscaler.service.front.http2.headers import MAX_FIELDS_BYTES, Blocks, Fields, Meaning
 from warmscaler.service.front.http2.outgoing import Outgoing
 from warmscaler.service.front.http2.streams import Stream
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Meaning)
 
 
 class Listener(Protocol[T]):
@@ -48,6 +48,13 @@ class Listener(Protocol[T]):
     def lost(self, stream: Stream[T]) -> None:
         """Its peer reset it, or is gone: there is nobody to answer."""
 
+    def reset_late(self, number: int) -> None:
+        """Its peer reset a stream that is over here: the end was under way."""
+
+    def shortcut(self, content: bytes, at: int) -> int:
+        """HEADERS of a new stream begin at `at`. Whoever can do with what follows all that would be
+        done here says where the rest begins; else `at`."""
+
 
 class Connection(Outgoing[T]):
     """Ends by `closing`, from when on nothing that comes is read."""
@@ -61,19 +68,20 @@ class Connection(Outgoing[T]):
         """`interpret` says what the headers of a request mean, None if they are malformed."""
         super().__init__(limits)
         self._listener = listener
-        self._blocks = Blocks(interpret)
+        self.blocks = Blocks(interpret)
         self._rest = bytearray(0)
         self._needed = len(PREFACE)
         self._began = False
         self._headers: tuple[int, int, bytearray, int] | None = None
         """A header block that goes on: stream, flags, what came, CONTINUATIONs."""
-        self._to_return = 0
+        self.to_return = 0
         """Bytes of DATA read, for which the peer has no WINDOW_UPDATE yet."""
         self._kinds: tuple[Callable[[int, int, bytes], None], ...] = (
             *(self._data, self._request, self._priority, self._reset, self._settings),
             *(self._push, self._ping, self._goaway, self._window_update, self._continuation),
         )
         mine = {
+            frames.HEADER_TABLE_SIZE: 0,
             frames.MAX_CONCURRENT_STREAMS: limits.streams,
             frames.MAX_HEADER_LIST_SIZE: MAX_FIELDS_BYTES,
         }
@@ -110,36 +118,31 @@ class Connection(Outgoing[T]):
 
     def _frames(self, content: bytes, at: int) -> int:
         """Reads whole frames from `at` on; where the first one begins that is not whole."""
-        unpack, end, kinds, streams = HEADER.unpack_from, len(content), self._kinds, self.streams
-        known, began = self._blocks.known, self._listener.began
-        most, window = self.limits.streams, self.sending
+        unpack, end, kinds = HEADER.unpack_from, len(content), self._kinds
+        shortcut = self._listener.shortcut
         while end - at >= HEADER_LENGTH:
             length, flags, number = unpack(content, at)
             kind, length, number = length & 0xFF, length >> 8, number & MAX_STREAM
+            begin = at + HEADER_LENGTH
             if length > LEAST_FRAME_SIZE:
                 raise Violation(ErrorCode.FRAME_SIZE_ERROR, "a frame over 16 kB")
-            begin = at + HEADER_LENGTH
+            if self._headers is not None:
+                if kind != CONTINUATION:
+                    raise Violation(ErrorCode.PROTOCOL_ERROR, "a header block was not ended")
+            elif not self.greeted:
+                if kind != SETTINGS or flags & ACK:
+                    raise Violation(ErrorCode.PROTOCOL_ERROR, "no SETTINGS after the preface")
+            elif kind == HEADERS and flags == END_HEADERS and number > self.last_stream:
+                ahead = shortcut(content, at)
+                if ahead > at:
+                    at = ahead
+                    continue
             if end - begin < length:
                 self._needed = HEADER_LENGTH + length
                 return at
             at = begin + length
-            if self._headers is not None and kind != CONTINUATION:
-                raise Violation(ErrorCode.PROTOCOL_ERROR, "a header block was not ended")
-            if not self.greeted and (kind != SETTINGS or flags & ACK):
-                raise Violation(ErrorCode.PROTOCOL_ERROR, "no SETTINGS after the preface")
-            payload = content[begin:at]
-            # What nearly every call begins with; `_request` would do the same.
-            if kind == HEADERS and flags == END_HEADERS and number > self._last_stream:
-                request = known(payload)
-                heard = number <= self._last_taken and len(streams) < most
-                if request is not None and heard and number & 1:
-                    self._last_stream = number
-                    stream = Stream(number, request, self._now_s, window.initial_window)
-                    streams[number] = stream
-                    began(stream)
-                    continue
             if kind < len(kinds):
-                kinds[kind](flags, number, payload)
+                kinds[kind](flags, number, content[begin:at])
             else:
                 self._annoy(1)
             if self.closing is not None:
@@ -149,12 +152,12 @@ class Connection(Outgoing[T]):
 
     def _data(self, flags: int, number: int, payload: bytes) -> None:
         length = len(payload)
-        self._to_return += length
-        if self._to_return * 2 >= self.limits.window:
-            if self._to_return > self.limits.window:
+        self.to_return += length
+        if self.to_return * 2 >= self.limits.window:
+            if self.to_return > self.limits.window:
                 raise Violation(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window")
-            self.sending.out.append(frames.window_update(0, self._to_return))
-            self._to_return = 0
+            self.sending.out.append(frames.window_update(0, self.to_return))
+            self.to_return = 0
         stream = self.streams.get(number)
         if stream is None or stream.peer_ended:
             self._data_of_none(number, stream)
@@ -173,7 +176,7 @@ class Connection(Outgoing[T]):
         self._listener.data(stream, payload)
 
     def _data_of_none(self, number: int, stream: Stream[T] | None) -> None:
-        if stream is None and (number == 0 or number > self._last_stream or number % 2 == 0):
+        if stream is None and (number == 0 or number > self.last_stream or number % 2 == 0):
             raise Violation(ErrorCode.PROTOCOL_ERROR, "DATA of no stream")
         if stream is None and number in self._ended_early:
             return
@@ -208,12 +211,12 @@ class Connection(Outgoing[T]):
             self._block(number, first_flags, bytes(block))
 
     def _block(self, number: int, flags: int, block: bytes) -> None:
-        if number <= self._last_stream:
+        if number <= self.last_stream:
             self._trailers(number, flags, block)
             return
-        request = self._blocks.request(block)
-        self._last_stream = number
-        if number > self._last_taken:
+        request = self.blocks.request(block)
+        self.last_stream = number
+        if number > self.last_taken:
             self._ended_early.append(number)  # told by GOAWAY that it is not heard
             return
         refusal = None
@@ -226,13 +229,18 @@ class Connection(Outgoing[T]):
             self._ended_early.append(number)
             self.sending.out.append(frames.rst_stream(number, refusal or ErrorCode.PROTOCOL_ERROR))
             return
-        stream = Stream(number, request, self._now_s, self.sending.initial_window)
+        stream = self.open(number, request)
         stream.peer_ended = bool(flags & END_STREAM)
-        self.streams[number] = stream
         self._listener.began(stream)
 
+    def open(self, number: int, request: T) -> Stream[T]:
+        """A stream begins."""
+        stream = Stream(number, request, self._now_s, self.sending.initial_window)
+        self.streams[number] = stream
+        return stream
+
     def _trailers(self, number: int, flags: int, block: bytes) -> None:
-        well_formed = self._blocks.trailers(block)
+        well_formed = self.blocks.trailers(block)
         stream = self.streams.get(number)
         if stream is None and number in self._ended_early:
             return
@@ -253,6 +261,8 @@ class Connection(Outgoing[T]):
         stream = self.streams.get(number)
         if stream is not None:
             self._lose(stream)
+        else:
+            self._listener.reset_late(number)
 
     def _stream_error(self, number: int, code: ErrorCode) -> None:
         self._annoy(STREAM_COST)

@@ -5,6 +5,7 @@ SETTINGS, PING, GOAWAY, WINDOW_UPDATE, PRIORITY (RFC 9113, 6): everything but re
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -53,7 +54,7 @@ LIMITS = ConnectionLimits()
 STREAM_COST, _SETTINGS_COST = 2, 10
 
 
-class Control(Generic[T]):
+class Control(ABC, Generic[T]):
     """The state that peer and server share, and what changes it."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
@@ -64,18 +65,19 @@ class Control(Generic[T]):
         """The peer's preface and SETTINGS came."""
         self.leaving = False
         """No new streams come or are taken: once there are none it may be closed."""
-        self._last_stream = 0
-        self._calm = float(limits.nuisance)
+        self.last_stream = 0
+        self.calm = float(limits.nuisance)
+        """How much more a peer may send that brings no work."""
         self._calm_s: float | None = None
         self._now_s = 0.0
 
+    @abstractmethod
     def _stream_ends(self, stream: Stream[T]) -> None:
         """All was sent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _stream_error(self, number: int, code: ErrorCode) -> None:
         """The peer broke a rule on this stream alone."""
-        raise NotImplementedError
 
     def _priority(self, flags: int, number: int, payload: bytes) -> None:
         self._annoy(1)
@@ -162,16 +164,16 @@ class Control(Generic[T]):
             self._stream_error(stream.id, ErrorCode.FLOW_CONTROL_ERROR)
 
     def _known(self, number: int, what: str) -> None:
-        if number == 0 or number > self._last_stream or number % 2 == 0:
+        if number == 0 or number > self.last_stream or number % 2 == 0:
             raise Violation(ErrorCode.PROTOCOL_ERROR, f"{what} of no stream")
 
     def _annoy(self, cost: int) -> None:
-        self._calm = min(self._calm, float(self.limits.nuisance)) - cost
-        if self._calm < 0.0:
+        self.calm = min(self.calm, float(self.limits.nuisance)) - cost
+        if self.calm < 0.0:
             limits = self.limits
             since_s = self._now_s if self._calm_s is None else self._calm_s
             rested = (self._now_s - since_s) * limits.nuisance_per_s
-            self._calm = min(float(limits.nuisance), self._calm + rested)
+            self.calm = min(float(limits.nuisance), self.calm + rested)
             self._calm_s = self._now_s
-            if self._calm < 0.0:
+            if self.calm < 0.0:
                 raise Violation(ErrorCode.ENHANCE_YOUR_CALM, "too much that brings no work")

@@ -13,6 +13,8 @@ HEADER = Struct(">IBI")
 NUMBER = Struct(">I")
 SETTING = Struct(">HI")
 GOING_AWAY = Struct(">II")
+PREFIX = Struct(">BI")
+"""Of a gRPC message: whether it is compressed, and its length."""
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE = range(6)
 PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(6, 10)

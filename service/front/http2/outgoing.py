@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
+from collections.abc import Callable
 from struct import Struct
 from typing import TypeVar
 
@@ -12,8 +14,10 @@ from warmscaler.service.front.http2.frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
+    HEADER,
     HEADERS,
     MAX_STREAM,
+    PREFIX,
     ErrorCode,
     Violation,
 )
@@ -23,29 +27,38 @@ T = TypeVar("T")
 
 _NOT_SEEN_YET = 1_000
 """Of so many streams that we ended before their peer, what was under way is expected."""
+_KEPT_LENGTH = 512
+"""Answers no longer than that have frames made for their length."""
 
 
 class Reply:
     """The frames of a whole answer, but for its message: made once, filled in for each call."""
 
-    __slots__ = ("_begin", "_end", "head", "trailers")
+    __slots__ = ("_by_length", "_head", "_trailers")
 
     def __init__(self, head: bytes, trailers: bytes) -> None:
-        self.head, self.trailers = head, trailers
-        self._begin = Struct(f">IBI{len(head)}sIBIBI").pack
-        self._end = Struct(f">IBI{len(trailers)}s").pack
+        self._head, self._trailers = head, trailers
+        self._by_length: dict[int, Callable[[int, bytes], bytes]] = {}
 
     def frames(self, stream: int, message: bytes) -> bytes:
         """HEADERS, DATA with one gRPC message that is not compressed, trailers."""
-        head, trailers, length = self.head, self.trailers, len(message)
-        return (
-            self._begin(
-                *(len(head) << 8 | HEADERS, END_HEADERS, stream, head),
-                *((length + 5) << 8 | DATA, 0, stream, 0, length),
-            )
-            + message
-            + self._end(len(trailers) << 8 | HEADERS, END_HEADERS | END_STREAM, stream, trailers)
-        )
+        made = self._by_length.get(len(message)) or self._for_length(len(message))
+        return made(stream, message)
+
+    def _for_length(self, length: int) -> Callable[[int, bytes], bytes]:
+        head, trailers = self._head, self._trailers
+        pack = Struct(f">5sI{len(head) + 5}sI5s{length}s5sI{len(trailers)}s").pack
+        begin = HEADER.pack(len(head) << 8 | HEADERS, END_HEADERS, 0)[:5]
+        data = head + HEADER.pack((length + 5) << 8 | DATA, 0, 0)[:5]
+        prefix = PREFIX.pack(0, length)
+        end = HEADER.pack(len(trailers) << 8 | HEADERS, END_HEADERS | END_STREAM, 0)[:5]
+
+        def made(stream: int, message: bytes) -> bytes:
+            return pack(begin, stream, data, stream, prefix, message, end, stream, trailers)
+
+        if length <= _KEPT_LENGTH:
+            self._by_length[length] = made
+        return made
 
 
 class Outgoing(Control[T]):
@@ -55,12 +68,12 @@ class Outgoing(Control[T]):
         super().__init__(limits)
         self.closing: Violation | None = None
         """Why it is to be closed once all is sent."""
-        self._last_taken = MAX_STREAM
+        self.last_taken = MAX_STREAM
         self._ended_early: deque[int] = deque(maxlen=_NOT_SEEN_YET)
 
+    @abstractmethod
     def _lost(self, stream: Stream[T]) -> None:
         """There is nobody to answer any more."""
-        raise NotImplementedError
 
     def reply(self, stream: Stream[T], reply: Reply, message: bytes) -> bool:
         """A whole answer at once, where the peer's windows have room for it; whether they had."""
@@ -72,7 +85,7 @@ class Outgoing(Control[T]):
         if stream.peer_ended and stream.queue is None:
             stream.open = False
             del self.streams[stream.id]
-            self._calm += self.limits.nuisance_per_call
+            self.calm += self.limits.nuisance_per_call
         else:
             self._stream_ends(stream)
         return True
@@ -106,18 +119,16 @@ class Outgoing(Control[T]):
         """GOAWAY: no new streams, what is open finishes. Those that are under way to us are still
         heard, until the one that is `last`."""
         if last:
-            self._last_taken = self._last_stream
+            self.last_taken = self.last_stream
         if self.closing is None:
             self.leaving = True
-            self.sending.out.append(frames.goaway(self._last_taken, ErrorCode.NO_ERROR))
+            self.sending.out.append(frames.goaway(self.last_taken, ErrorCode.NO_ERROR))
 
     def close(self, violation: Violation) -> None:
         """GOAWAY with the reason; every stream is lost."""
         if self.closing is None:
             self.closing = violation
-            self.sending.out.append(
-                frames.goaway(self._last_stream, violation.code, str(violation))
-            )
+            self.sending.out.append(frames.goaway(self.last_stream, violation.code, str(violation)))
             self.lost()
 
     def lost(self) -> None:
@@ -137,7 +148,7 @@ class Outgoing(Control[T]):
             self.reset(stream, ErrorCode.NO_ERROR)
         else:
             self._forget(stream)
-        self._calm += self.limits.nuisance_per_call
+        self.calm += self.limits.nuisance_per_call
 
     def _lose(self, stream: Stream[T]) -> None:
         self._forget(stream)

@@ -6,10 +6,10 @@ After gRPC's "PROTOCOL-HTTP2" (Requests, Responses, Errors) and "Status codes an
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from warmscaler.service.front.http2.headers import Fields, is_well_formed, literals
 
@@ -43,6 +43,19 @@ class Method(Protocol):
     def unary(self) -> bool:
         """Whether a call of it has exactly one message, and one answer."""
 
+    @property
+    def at_once(self) -> Callable[[bytes], bytes | None] | None:
+        """Answers a message where that needs nothing else; None, and nothing has happened, where it
+        does."""
+
+    @property
+    def refusable(self) -> bool:
+        """Whether a call of it may be refused where there are too many."""
+
+    @property
+    def take_back(self) -> Callable[[bytes], None] | None:
+        """Told of an answer whose caller had cancelled before it came."""
+
 
 M = TypeVar("M", bound=Method)
 
@@ -56,21 +69,29 @@ _TEXT_BYTES = 1_024
 NOT_GRPC = b"gRPC is served here: POST with content-type application/grpc\n"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request(Generic[M]):
     """The headers of a call."""
 
     method: M | None
     """None where `refusal` says why."""
-    timeout_s: float | None
-    gzip: bool
+    timeout_s: float | None = None
+    gzip: bool = False
     """Whether messages may come compressed."""
-    content_length: int | None
-    fields: tuple[tuple[bytes, bytes], ...]
+    content_length: int | None = None
+    traceparent: str = ""
     refusal: bytes | None = None
     """The header block to answer with, if no method needs to be asked."""
     is_grpc: bool = True
     """Else it is answered as HTTP does, once all of it came."""
+
+    def with_timeout(self, timeout: bytes) -> Self | None:
+        """See Meaning."""
+        found = _TIMEOUT.fullmatch(timeout)
+        if found is None or self.refusal is not None:
+            return None
+        timeout_s = int(found[1]) * _SECONDS[found[2]]
+        return type(self)(self.method, timeout_s, self.gzip, self.content_length, self.traceparent)
 
 
 def trailers(code: Code, text: str = "") -> bytes:
@@ -119,7 +140,7 @@ def interpret(fields: Fields, methods: Mapping[bytes, M]) -> Request[M] | None:
         timeout_s,
         encoding == b"gzip",
         None if length is None else int(length),
-        tuple((name, value) for name, value in fields if name[:1] != b":"),
+        first.get(b"traceparent", b"").decode("ascii", "replace"),
         refusal,
         is_grpc,
     )
