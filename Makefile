@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit ablation frontier generality fuzz fuzz-bytes chaos kills soak overload keys several keda keda-load bench bench-books bench-large bench-cluster bench-retrain bench-recording loop reload record-kills proto lock lock-run image clean
+.PHONY: install test lint demo audit ablation frontier generality fuzz fuzz-bytes chaos kills soak overload keys several keda keda-load bench bench-books bench-page bench-large bench-cluster bench-retrain bench-recording fresh loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -72,6 +72,10 @@ generality: install
 bench-books: install
 	$(BIN)/python -m tests.bench.books_cost
 
+# What the live page costs, and how soon it shows what happened.
+bench-page: install
+	$(BIN)/python -m tests.bench.page_cost
+
 bench-large: install
 	$(BIN)/python -m tests.bench.large
 
@@ -81,6 +85,10 @@ bench-cluster: install
 # two million recorded requests through scaler retrain
 bench-retrain: install
 	$(BIN)/python -m tests.bench.retrain
+
+# the wheel in an environment of its own: how long, how large, and the notebook run there
+fresh: install
+	$(BIN)/python -m tests.bench.fresh
 
 bench-recording: install
 	$(BIN)/python -m tests.bench.recording
@@ -111,21 +119,18 @@ proto: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. warmscaler/service/proto/scaler.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. warmscaler/service/proto/explain.proto warmscaler/service/proto/externalscaler.proto
 
-# Three files, all with hashes: everything for developers; what serving, training and retraining
-# need, for the image (drawing is left out); and what builds the wheel.
+# Three files, all with hashes: everything for developers; what the package needs without extras, for
+# the image; and what builds the wheel.
 COMPILE := $(BIN)/pip-compile -q --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
 	--no-emit-find-links --no-emit-trusted-host --no-annotate --no-header
-RUN_DEPENDENCIES := import tomllib; \
-	known = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]; \
-	print(*(each for each in known if each not in ("jinja2", "matplotlib")), sep="\n")
+EXTRAS := cluster dev otel report s3
 
 lock:
-	$(COMPILE) --upgrade --all-extras --output-file requirements.lock pyproject.toml
+	$(COMPILE) --upgrade $(EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
 	$(MAKE) lock-run
 
 lock-run:
-	$(BIN)/python -c '$(RUN_DEPENDENCIES)' | \
-		$(COMPILE) --constraint requirements.lock --output-file requirements.run.lock -
+	$(COMPILE) --constraint requirements.lock --output-file requirements.run.lock pyproject.toml
 	$(COMPILE) --constraint requirements.lock --only-build-deps --build-deps-for wheel \
 		--output-file requirements.build.lock pyproject.toml
 

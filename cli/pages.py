@@ -62,7 +62,7 @@ def check_drawing() -> None:
     """Raises UserError where the libraries for pages and pictures are left out, as in the image."""
     for library in ("jinja2", "matplotlib"):
         if find_spec(library) is None:
-            raise UserError(f"pages and pictures need {library}: pip install warmscaler")
+            raise UserError(f"pages and pictures need {library}: pip install 'warmscaler[report]'")
 
 
 def draw(fold: Fold, pages: Pages, *, trace: Path, create_ms: float) -> None:

@@ -107,7 +107,12 @@ class BackgroundServer:
         self._process = context.Process(target=target, args=(theirs,), daemon=True)
         self._process.start()
         self.port: int = self._pipe.recv()
+        """Where it serves: the first that it sends."""
         self._usage = psutil.Process(self._process.pid)
+
+    def receive(self) -> Any:
+        """The next that it sends."""
+        return self._pipe.recv()
 
     def cpu_s(self) -> float:
         times = self._usage.cpu_times()

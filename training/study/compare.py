@@ -46,7 +46,7 @@ class Comparison:
 
     def plot(self, ax: Any = None) -> Any:
         """Seconds waited against GB·s wasted, both logarithmic: down and left is better. Returns
-        matplotlib's axes, new ones unless given."""
+        matplotlib's axes, new ones unless given. Needs the extra `report`."""
         import matplotlib.pyplot as plt
 
         from warmscaler.training.reporting.drawing import Drawing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
@@ -18,6 +17,7 @@ from warmscaler.service.shadow import Shadow
 
 MOST_APPS = 500
 """Apps in one picture: those that cost most."""
+STATES = tuple(each.name.lower() for each in State)
 _NOTHING = AppHistory()
 
 
@@ -52,47 +52,61 @@ class Board:
         """Everything but single apps' accounts; JSON. Apps are rows of APP_COLUMNS."""
         scheduler = self._driver.scheduler
         now_ms = self._driver.now_ms()
-        states: Counter[str] = Counter()
-        memory_mb: Counter[str] = Counter()
-        idle_mb_ms: Counter[Pool] = Counter()
+        states, memory_mb = [0] * len(STATES), [0] * len(STATES)
+        idle_mb_ms: dict[Pool, float] = {}
         until_ms: dict[Pool, float] = {}
+        idle_state = State.IDLE
+        # Here and below: plain sums in locals, as requests wait while we look.
         for instance in scheduler.instances.values():
-            name, pool = instance.state.name.lower(), instance.pool
-            states[name] += 1
-            memory_mb[name] += instance.memory_mb
-            if instance.state is State.IDLE:
-                if instance.idle_since_ms > 0.0:
-                    idle_mb_ms[pool] += int((now_ms - instance.idle_since_ms) * instance.memory_mb)
-                until_ms[pool] = max(until_ms.get(pool, 0.0), instance.expires_ms)
+            state = instance.state
+            states[state] += 1
+            memory_mb[state] += instance.memory_mb
+            if state is idle_state:
+                pool, since_ms = instance.pool, instance.idle_since_ms
+                if since_ms > 0.0:
+                    idle_mb_ms[pool] = (
+                        idle_mb_ms.get(pool, 0.0) + (now_ms - since_ms) * instance.memory_mb
+                    )
+                if instance.expires_ms > until_ms.get(pool, 0.0):
+                    until_ms[pool] = instance.expires_ms
         price = self.price
         rows = []
-        totals = Counter[str]()
+        requests = cold = queued = 0
+        all_waited_ms = all_wasted_gb_s = 0.0
+        history_of = self._history.of
         for key, pool in scheduler.pools.items():
-            of = self._history.of(key) or _NOTHING
-            wasted = of.wasted_gb_s + idle_mb_ms[pool] / MB_MS_PER_GB_S
+            of = history_of(key) or _NOTHING
+            wasted_gb_s = of.wasted_gb_s + idle_mb_ms.get(pool, 0.0) / MB_MS_PER_GB_S
             waited_s = of.waited_ms / 1_000.0
             until = until_ms.get(pool, inf)
-            totals["requests"] += of.requests
-            totals["cold"] += of.cold
-            totals["queued"] += of.causes["busy"]
-            totals["waited_ms"] += int(of.waited_ms)
-            totals["wasted_mb_s"] += int(wasted * 1_024.0)
+            requests += of.requests
+            cold += of.cold
+            queued += of.causes.get("busy", 0)
+            all_waited_ms += of.waited_ms
+            all_wasted_gb_s += wasted_gb_s
             rows.append(
                 (
                     *(key, pool.memory_mb, len(pool.idle), pool.busy, pool.starting),
                     *(len(pool.waiting), of.requests, of.cold, round(waited_s, 3)),
-                    *(round(wasted, 3), round(waited_s + price * wasted, 3)),
+                    *(round(wasted_gb_s, 3), round(waited_s + price * wasted_gb_s, 3)),
                     round(until) if until < inf else None,
                 )
             )
+        totals = {
+            "requests": requests,
+            "cold": cold,
+            "queued": queued,
+            "waited_ms": round(all_waited_ms),
+            "wasted_mb_s": round(1_024.0 * all_wasted_gb_s),
+        }
         return {
             "now_ms": now_ms,
             "status": self._health.status,
             "problems": dict(self._health.problems),
             "about": dict(self._about()),
             "price": price,
-            "states": states,
-            "memory_mb": memory_mb,
+            "states": {name: count for name, count in zip(STATES, states, strict=True) if count},
+            "memory_mb": {name: mb for name, mb in zip(STATES, memory_mb, strict=True) if mb},
             "waiting": self._driver.waiting,
             "known": len(rows),
             "totals": totals,

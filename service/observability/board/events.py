@@ -17,7 +17,7 @@ from warmscaler.service.explaining.account import as_json
 from warmscaler.service.explaining.words import sentences
 from warmscaler.service.observability.board.board import Board, told
 
-EVERY_S = 0.8
+EVERY_S = 0.5
 """How often a stream tells. What it tells is as old at most."""
 FILES = {
     "/": ("board.html", "text/html; charset=utf-8"),
