@@ -11,6 +11,7 @@ from warmscaler.models.advised.policy import Advised
 from warmscaler.models.learned.habits import PRICE_RANGE, Model, is_price
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Policy
+from warmscaler.models.published.cidre import Cidre
 from warmscaler.models.published.fixed import Fixed, Reference
 from warmscaler.models.published.greedy_dual import GreedyDual
 from warmscaler.models.published.hybrid_histogram import HybridHistogram
@@ -23,6 +24,7 @@ KNOWN = (
     "hybrid-histogram[:RANGE_MINUTES]",
     "greedy-dual:GB",
     "knative[:STABLE_WINDOW_SECONDS]",
+    "cidre:GB",
     "advice:FILE",
 )
 
@@ -35,6 +37,7 @@ _WITH_NUMBER: dict[str, tuple[Callable[[float], Policy], Callable[[], Policy] | 
     "hybrid-histogram": (HybridHistogram, HybridHistogram),
     "greedy-dual": (GreedyDual, None),
     "knative": (Knative, Knative),
+    "cidre": (Cidre, None),
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.traces import trace_of
 from warmscaler.data.trace import Trace
 from warmscaler.models.policy import Policy
+from warmscaler.models.published.cidre import Cidre
 from warmscaler.models.published.greedy_dual import GreedyDual
 from warmscaler.models.published.hybrid_histogram import HybridHistogram
 from warmscaler.models.published.knative import Knative
@@ -108,8 +109,48 @@ def test_knative_panics_for_a_burst_and_lets_go_after_it() -> None:
     assert all(slot.destroyed_ms < 330_000 for slot in in_burst)
 
 
+def starts_without_use(last_ms: int) -> list[tuple[int, int, int]]:
+    """A start that raced a busy instance and was not needed for seconds after; then three at once,
+    each for `last_ms`."""
+    apart = [(0, 0, 100), (5_000, 0, 100), (5_010, 0, 100), (10_000, 0, 100)]
+    return apart + [(20_000 + k * 10, 0, last_ms) for k in range(3)]
+
+
+def test_cidre_races_a_start_against_a_busy_instance() -> None:
+    result = replay(trace_of(starts_without_use(100)[:4]), Cidre(8.0))
+    assert list(result.wait_ms) == [START_MS, 0.0, 90.0, 0.0]
+    assert [slot.created_ms for slot in result.slots] == [0.0, 5_010.0]
+
+
+def test_cidre_waits_for_a_busy_instance_where_starts_were_not_used() -> None:
+    result = replay(trace_of(starts_without_use(100)), Cidre(8.0))
+    assert result.cold[-1]
+    assert result.wait_ms[-1] == 80.0
+    assert len(result.slots) == 2
+
+
+def test_cidre_starts_again_once_waiting_takes_longer_than_a_start() -> None:
+    rows = [*starts_without_use(60_000), (25_000, 0, 60_000)]
+    result = replay(trace_of(rows), Cidre(8.0))
+    created_ms = sorted(slot.created_ms for slot in result.slots)
+    # The third waits for what a start is believed to take; the fourth gets its start at once.
+    assert created_ms[2] == pytest.approx(20_020 + START_MS, abs=500)
+    assert created_ms[3] == 25_000
+    assert result.wait_ms[-1] == START_MS
+
+
+def test_cidre_evicts_from_the_app_that_has_many() -> None:
+    burst = [(0, 0, 50)] * 3
+    rows = [*burst, (10_000, 1, 50), (20_000, 1, 50), (30_000, 2, 50), (40_000, 1, 50)]
+    trace = trace_of(rows, memory_mb=[128] * 3)
+    assert not replay(trace, Cidre(0.5)).cold[-1]
+    assert replay(trace, GreedyDual(0.5)).cold[-1]
+    assert most_memory_mb(trace, replay(trace, Cidre(0.5))) == 512
+
+
 @pytest.mark.parametrize(
-    "policy", [HybridHistogram(), HybridHistogram(2), GreedyDual(0.4), Knative(), Knative(6)]
+    "policy",
+    [HybridHistogram(), HybridHistogram(2), GreedyDual(0.4), Knative(), Knative(6), Cidre(0.4)],
 )
 def test_same_figures_twice_and_blind_to_the_future(policy: Policy) -> None:
     rng = np.random.default_rng(11)

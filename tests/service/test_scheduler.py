@@ -38,6 +38,7 @@ POLICIES = (
     "hybrid-histogram",
     "greedy-dual:1",
     "knative",
+    "cidre:1",
 )
 EXAMPLES = 10
 STEPS = 15

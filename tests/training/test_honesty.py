@@ -12,6 +12,7 @@ from warmscaler.data.generate import generate
 from warmscaler.data.trace import Trace
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Policy
+from warmscaler.models.published.cidre import Cidre
 from warmscaler.models.published.greedy_dual import GreedyDual
 from warmscaler.models.published.hybrid_histogram import HybridHistogram
 from warmscaler.models.published.knative import Knative
@@ -84,6 +85,7 @@ def test_another_future_changes_no_earlier_decision(population: Trace) -> None:
         HybridHistogram,
         Knative,
         lambda: GreedyDual(4.0),
+        lambda: Cidre(4.0),
     ]
     for fraction in (0.3, 0.6, 0.9):
         from_ms = population.split_ms(fraction)
