@@ -272,8 +272,5 @@ class Connection(Outgoing[T]):
             self._ended_early.append(number)
             self._lose(stream)
 
-    def _acknowledged(self) -> None:
-        self.blocks.table_ends()
-
     def _lost(self, stream: Stream[T]) -> None:
         self._listener.lost(stream)

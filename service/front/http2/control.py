@@ -76,10 +76,6 @@ class Control(ABC, Generic[T]):
         """All was sent."""
 
     @abstractmethod
-    def _acknowledged(self) -> None:
-        """The peer has our SETTINGS."""
-
-    @abstractmethod
     def _stream_error(self, number: int, code: ErrorCode) -> None:
         """The peer broke a rule on this stream alone."""
 
@@ -99,7 +95,6 @@ class Control(ABC, Generic[T]):
             raise Violation(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
         if flags & ACK:
             self._annoy(1)
-            self._acknowledged()
             return
         self._annoy(_SETTINGS_COST + len(payload) // 6)
         for name, value in SETTING.iter_unpack(payload):

@@ -64,11 +64,6 @@ class Blocks(Generic[T]):
         self._begins: set[int] = set()
         """Where such values begin."""
 
-    def table_ends(self) -> None:
-        """The peer knows by now that it keeps no table."""
-        self._decoder.max_allowed_table_size = self._decoder.header_table_size = 0
-        self._forget()
-
     def known_but_for_timeout(self, block: bytes) -> T | None:
         """What a block means that was seen before with another `grpc-timeout`."""
         for begin in self._begins:
