@@ -3,8 +3,7 @@
 Blocks come in by the `hpack` package. Callers are told to keep no table (SETTINGS_HEADER_TABLE_SIZE 0):
 what they send for all calls of a method is then the same bytes each time, and is looked up; where only
 `grpc-timeout` differs, all but its value is. Who keeps a table all the same, of 4,096 bytes at most, is
-understood. Ours go out as literals that touch no table: they are the
-same bytes for everybody.
+understood. Ours go out as literals that touch no table: they are the same bytes for everybody.
 """
 
 from __future__ import annotations
