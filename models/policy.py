@@ -120,7 +120,8 @@ class Pool:
         self.bound = 0
         """Those of them that are bound to a request: what waits is not for them."""
         self.idle: list[Instance] = []
-        """Idle instances; the most recently idle last, and it is taken first."""
+        """Idle instances; the most recently idle last, and it is taken first. Under late binding one
+        that became ready and was not used yet lies under those there."""
         self.waiting: OrderedDict[Hashable, float] = OrderedDict()
         """Requests bound to nothing yet, and when each arrived, oldest first. Under early binding
         only those that a limit keeps from a start of their own."""
@@ -154,7 +155,8 @@ class AppPolicy(ABC):
         """An instance went idle (it is `pool.idle[-1]`). Returns until when to keep it."""
 
     def ready(self, now_ms: float, pool: Pool) -> float:
-        """A start ended and no request waits for it. Returns until when to keep the instance."""
+        """A start ended and no request waits for it: under late binding it is the last level's,
+        `pool.idle[0]`, else `pool.idle[-1]`. Returns until when to keep the instance."""
         return self.idle(now_ms, pool)
 
     def expiry(self, now_ms: float, pool: Pool, level: int) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import inf
 
+from warmscaler.models.learned.crowd import Crowd
 from warmscaler.models.learned.habits import MAX_LEVELS, PERIODS_MS, AppHabits
 from warmscaler.models.learned.level import BUSY_SMOOTHING, SURE_MS, Level
-from warmscaler.models.learned.plan import Plan, Prior
+from warmscaler.models.learned.plan import ROUNDING_MS, Plan, Prior
 from warmscaler.models.learned.queue import saved_ms
 from warmscaler.models.learned.remembered import MOST_LEVELS, LevelSeen, pack, unpack
 from warmscaler.models.learned.traffic import Traffic
@@ -27,15 +28,12 @@ REPLAN_SHARE = 0.1
 """A level is planned anew when its idle times are this share more than they were, or so many."""
 REPLAN_USES = 1.25
 """And when it was in use so many times as often: what a miss costs is learned by then."""
-CROWD_SMOOTHING = 0.05
 RULE = "keeps an instance, or starts one ahead, where that costs less than the waiting it spares"
 
 
 class LearnedApp(AppPolicy):
     __slots__ = (
         "_crowd",
-        "_crowd_now",
-        "_crowd_since_ms",
         "_hold_cost",
         "_levels",
         "_price",
@@ -58,15 +56,13 @@ class LearnedApp(AppPolicy):
         self._traffic = Traffic()
         self._use_ms = 0.0
         """Mean execution, of the requests that waited; 0 before the first."""
-        self._crowd = 1.0
-        """Requests that a start of the first level keeps waiting, by the share they wait of it."""
-        self._crowd_now = 1.0
-        self._crowd_since_ms = -inf
+        self._crowd = Crowd()
+        """Behind a start of the first level."""
         if habits is not None:
             self._remember(habits)
 
     def _remember(self, habits: AppHabits) -> None:
-        self._use_ms, self._crowd = habits.use_ms, habits.crowd
+        self._use_ms, self._crowd.mean = habits.use_ms, habits.crowd
         for number, known in enumerate(habits.levels, start=1):
             level = self._level(number)
             level.covered_ms, level.excess_ms = known.covered_ms, known.excess_ms
@@ -99,12 +95,12 @@ class LearnedApp(AppPolicy):
 
     def learned(self) -> bytes:
         """What was seen here, as bytes; of the first levels only, so that it is told at once."""
-        return pack(self._crowd, [level.seen_here() for level in self._levels[:MOST_LEVELS]])
+        return pack(self._crowd.mean, [level.seen_here() for level in self._levels[:MOST_LEVELS]])
 
     def recall(self, learned: bytes) -> list[LevelSeen]:
         """The inverse, into an app that saw nothing yet; `relearn` is to follow, and `remember_uses`
         with what is returned. Raises ValueError as `unpack` does."""
-        self._crowd, levels = unpack(learned)
+        self._crowd.mean, levels = unpack(learned)
         self._levels = []
         for number, seen in enumerate(levels[:MAX_LEVELS], start=1):
             level = self._level(number)
@@ -135,13 +131,7 @@ class LearnedApp(AppPolicy):
             self._taken(now_ms, traffic.at_once, start_ms)
         if self._wakes:
             self._wakes.pop(pool.busy + len(pool.waiting), None)
-        behind_ms = now_ms - self._crowd_since_ms
-        if behind_ms < start_ms:
-            self._crowd_now += 1.0 - behind_ms / start_ms
-        else:
-            self._crowd += CROWD_SMOOTHING * (self._crowd_now - self._crowd)
-            self._crowd_now = 1.0
-            self._crowd_since_ms = now_ms
+        self._crowd.arrived(now_ms, start_ms)
         return self._missing(now_ms, pool) if pool.waiting else 0
 
     def completion(self, now_ms: float, pool: Pool, wait: Wait | None = None) -> None:
@@ -208,7 +198,9 @@ class LearnedApp(AppPolicy):
         level = self._level(number)
         if level.left_ms < 0.0:
             level.left_ms = level.ready_ms = now_ms  # never in use yet: its age counts from now
-        return self._keep(now_ms, pool, number)
+        # Starts vary: one that is early for what it was started for is kept for it.
+        ahead = level.called_ms >= level.left_ms
+        return self._keep(now_ms, pool, number, pool.start_ms if ahead else ROUNDING_MS)
 
     def expiry(self, now_ms: float, pool: Pool, level: int) -> float:
         if level > MAX_LEVELS:
@@ -236,6 +228,7 @@ class LearnedApp(AppPolicy):
                 # more than one is empty, their own plans know better.
                 if demand < number and here + starts >= number - FILLED_BELOW:
                     starts = max(starts, number - here)
+                    self._level(number).called_ms = now_ms
         if pool.waiting:
             starts += self._missing(now_ms, pool)
         self._wake_at(min(self._wakes.values(), default=inf))
@@ -267,15 +260,19 @@ class LearnedApp(AppPolicy):
         if at_ms < self.wake_ms:
             self.wake_ms = at_ms
 
-    def _keep(self, now_ms: float, pool: Pool, number: int) -> float:
+    def _keep(
+        self, now_ms: float, pool: Pool, number: int, early_ms: float = ROUNDING_MS
+    ) -> float:
         """Until when to keep an instance of a level; if no longer, when to start it again is set."""
-        until_ms = self._held_until(now_ms, pool, number)
+        until_ms = self._held_until(now_ms, pool, number, early_ms)
         if until_ms > now_ms + 1.0:
             return until_ms
         self._start_again(now_ms, pool, number)
         return now_ms
 
-    def _held_until(self, now_ms: float, pool: Pool, number: int) -> float:
+    def _held_until(
+        self, now_ms: float, pool: Pool, number: int, early_ms: float = ROUNDING_MS
+    ) -> float:
         """Until when a level's plan keeps an instance that is there; `now_ms` if it does not."""
         level = self._level(number)
         past_ms = level.past_ms()
@@ -283,7 +280,7 @@ class LearnedApp(AppPolicy):
         since_ms = level.since_ms(now_ms)
         age_ms = max(now_ms - since_ms, level.sure_ms)
         todo = self._plan(number, pool)
-        return since_ms - past_ms + todo.hold_until_ms(age_ms + past_ms)
+        return since_ms - past_ms + todo.hold_until_ms(age_ms + past_ms, early_ms)
 
     def _move_down(self, now_ms: float, pool: Pool, level: int, last: int) -> None:
         """A level is released and the instances of those above move down one: it is the last that has
@@ -353,13 +350,13 @@ class LearnedApp(AppPolicy):
             starting=pool.starting + more,
             started_ago_ms=pool.starting * now_ms - pool.started_sum_ms,
             use_ms=self._use_ms,
-            coming=2.0 * (max(self._crowd, self._crowd_now) - 1.0),
+            coming=2.0 * (self._crowd.most - 1.0),
             start_ms=pool.start_ms,
         )
 
     def _miss_cost_ms(self, number: int, level: Level, start_ms: float) -> float:
         if number == 1:
-            return start_ms * (self._crowd + self._hold_cost)
+            return start_ms * (self._crowd.mean + self._hold_cost)
         if level.covered_ms < 0.0:
             # More than there ever were at once: as dear as the highest of those.
             known = next((e for e in self._levels[number - 2 :: -1] if e.covered_ms >= 0.0), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from math import inf
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class Level:
 
     __slots__ = (
         "behind",
+        "called_ms",
         "clock",
         "costs",
         "covered_ms",
@@ -63,6 +65,8 @@ class Level:
         """When it was last left; below 0 never."""
         self.ready_ms = -1.0
         """Where it was there before it was ever in use: since when. That is no idle time of the traffic."""
+        self.called_ms = -inf
+        """When an instance was last started ahead for it."""
         self.taken_ms = 0.0
         self.gaps = array("d")
         self.lefts = array("d")

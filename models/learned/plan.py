@@ -39,6 +39,8 @@ TAIL = 1.0
 where nothing is known."""
 TAIL_MS = 30.0 * 86_400_000.0
 """No idle time is believed longer."""
+ROUNDING_MS = 1.0
+"""An age is the difference of two times since the epoch: it is that exact."""
 NOTHING = np.zeros(0)
 _OFFSETS = np.linspace(-1.0, 1.0, 5)[:, None]
 _STEPS_PER_E = 12.0
@@ -69,10 +71,13 @@ class Plan:
         self._to = array("d", keep_to_ms)
         self._starts = array("d", starts_ms)
 
-    def hold_until_ms(self, age_ms: float) -> float:
-        """Up to which age to keep an instance that is there at `age_ms`; `age_ms` is released now."""
+    def hold_until_ms(self, age_ms: float, early_ms: float = ROUNDING_MS) -> float:
+        """Up to which age to keep an instance that is there at `age_ms`; `age_ms` is released now.
+
+        One that is there `early_ms` before a stretch begins is kept for it.
+        """
         stretch = bisect_left(self._to, age_ms)
-        if stretch < len(self._to) and self._from[stretch] <= age_ms:
+        if stretch < len(self._to) and self._from[stretch] <= age_ms + early_ms:
             return self._to[stretch]
         return age_ms
 

@@ -239,7 +239,8 @@ class Scheduler:
             return fleet.destroy(instance, "it makes room for another app")
         instance.state = State.IDLE
         instance.idle_since_ms = now_ms
-        pool.idle.append(instance)
+        # One that nobody waits for is the last level's: under those there, which stay where they are.
+        pool.idle.insert(0 if self._late else len(pool.idle), instance)
         fleet.none_idle = False
         instance.expires_ms = pool.policy.ready(now_ms, pool)
         if instance.expires_ms < instance.timer_ms:
@@ -304,7 +305,7 @@ class Scheduler:
         elif state is State.IDLE:
             instance.state = State.IDLE
             instance.idle_since_ms = now_ms
-            pool.idle.append(instance)
+            pool.idle.insert(0 if self._late else len(pool.idle), instance)
             instance.expires_ms = pool.policy.ready(now_ms, pool)
             self._arm(instance)
         else:

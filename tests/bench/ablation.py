@@ -23,7 +23,7 @@ from tests.bench.table import TRACE, step
 from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
 from warmscaler.models.learned import app as learned
-from warmscaler.models.learned import level, policy
+from warmscaler.models.learned import crowd, level, policy
 from warmscaler.models.learned.habits import MAX_LEVELS, MEMORY_GAPS, Model
 from warmscaler.models.learned.plan import Plan
 from warmscaler.models.learned.policy import Learned
@@ -56,7 +56,7 @@ def variants() -> list[Variant]:
         ),
         Variant("a start for every request that waits", ((learned, "WORTH_GAPS", 1e9),)),
         Variant("a start only for what it saves the request", ((learned, "WORTH_GAPS", 0.0),)),
-        Variant("a miss keeps only its own request waiting", ((learned, "CROWD_SMOOTHING", 0.0),)),
+        Variant("a miss keeps only its own request waiting", ((crowd, "SMOOTHING", 0.0),)),
         Variant(
             "a level pre-warmed over any number of empty ones",
             ((learned, "FILLED_BELOW", MAX_LEVELS),),

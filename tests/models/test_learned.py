@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
+import numpy as np
+
 from tests.traces import trace_of
 from warmscaler.data.trace import Trace
 from warmscaler.models.learned.habits import Model
+from warmscaler.models.learned.plan import Plan, Prior, plan, spread
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import State
 from warmscaler.service.scheduler.actions import CreateSlot
@@ -73,3 +76,47 @@ def test_what_memory_costs_follows_the_app_when_it_is_deployed_anew() -> None:
     small, large = kept_ms(0.02, 128, 128), kept_ms(0.02, 8_192, 8_192)
     assert small > 2.0 * large
     assert kept_ms(0.02, 8_192, 128) < 0.5 * small
+
+
+def test_an_instance_started_ahead_is_kept_for_what_it_was_started_for() -> None:
+    """Ages are differences of times since 1970: an instance may be ready a rounding before the age
+    from which its plan keeps it."""
+    exactly = Plan(403.0, [314_844.0], [333_182.0], [314_441.0])
+    assert exactly.hold_until_ms(314_844.0 - 0.001) == 333_182.0
+    prior = Prior(Model().prior_ms, 0.6)
+    ahead = 0
+    for seed in range(20):
+        chance = np.random.default_rng(seed)
+        gaps_ms = 300_000.0 * chance.integers(1, 4, 40) + chance.uniform(0.0, 5_000.0, 40)
+        todo = plan(
+            *spread(gaps_ms, np.ones(40)), prior, hold_cost=2e-5, miss_cost=403.0, start_ms=403.0
+        )
+        age_ms = 60_000.0
+        while (age_ms := todo.prewarm_ms(age_ms)) < 900_000.0:
+            ahead += 1
+            ready_ms = age_ms + 403.0
+            assert todo.hold_until_ms(ready_ms - 0.001) > ready_ms
+            assert todo.hold_until_ms(age_ms + 300.0, 403.0) > ready_ms  # where starts vary
+    assert ahead > 20
+
+
+def test_an_instance_that_nobody_waits_for_takes_the_last_level() -> None:
+    """Two calls wait, and two instances start; one comes free at once and serves both. The other is
+    then one more than there ever were at once: those there before stay where they were."""
+    scheduler = Scheduler(Learned(Model(), price=1e-5))
+    started = [
+        action.instance.id
+        for number in range(2)
+        for action in scheduler.arrival(1e12 + number, number, "app", 128)
+        if isinstance(action, CreateSlot)
+    ]
+    for instance_id in started:
+        scheduler.slot_created(1e12 + 300.0, instance_id)
+    first, *others = started
+    scheduler.instance_ready(1e12 + 1_500.0, first)
+    scheduler.idle(1e12 + 1_510.0, first)
+    scheduler.idle(1e12 + 1_520.0, first)
+    assert others
+    for each in others:
+        scheduler.instance_ready(1e12 + 1_600.0, each)
+    assert [each.id for each in scheduler.pools["app"].idle] == [*reversed(others), first]

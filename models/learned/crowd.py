@@ -1,0 +1,33 @@
+"""How many requests of an app a start keeps waiting, each counted by the share it waits of it."""
+
+from __future__ import annotations
+
+from math import inf
+
+SMOOTHING = 0.05
+
+
+class Crowd:
+    """Counted in windows of a start each, from the first arrival after the last window."""
+
+    __slots__ = ("_now", "_since_ms", "mean")
+
+    def __init__(self) -> None:
+        self.mean = 1.0
+        """Over windows of late."""
+        self._now = 1.0
+        self._since_ms = -inf
+
+    @property
+    def most(self) -> float:
+        """The mean, or what is seen right now where that is more."""
+        return max(self.mean, self._now)
+
+    def arrived(self, now_ms: float, start_ms: float) -> None:
+        behind_ms = now_ms - self._since_ms
+        if behind_ms < start_ms:
+            self._now += 1.0 - behind_ms / start_ms
+        else:
+            self.mean += SMOOTHING * (self._now - self.mean)
+            self._now = 1.0
+            self._since_ms = now_ms
