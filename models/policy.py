@@ -120,8 +120,8 @@ class Pool:
         self.bound = 0
         """Those of them that are bound to a request: what waits is not for them."""
         self.idle: list[Instance] = []
-        """Idle instances; the most recently idle last, and it is taken first. Under late binding one
-        that became ready and was not used yet lies under those there."""
+        """Idle instances; the most recently idle last, and it is taken first. Of a policy
+        `by_level` one that became ready and was not used yet lies under those there."""
         self.waiting: OrderedDict[Hashable, float] = OrderedDict()
         """Requests bound to nothing yet, and when each arrived, oldest first. Under early binding
         only those that a limit keeps from a start of their own."""
@@ -155,8 +155,8 @@ class AppPolicy(ABC):
         """An instance went idle (it is `pool.idle[-1]`). Returns until when to keep it."""
 
     def ready(self, now_ms: float, pool: Pool) -> float:
-        """A start ended and no request waits for it: under late binding it is the last level's,
-        `pool.idle[0]`, else `pool.idle[-1]`. Returns until when to keep the instance."""
+        """A start ended and no request waits for it, so that it is `pool.idle[0]` of a policy
+        `by_level`, else `pool.idle[-1]`. Returns until when to keep the instance."""
         return self.idle(now_ms, pool)
 
     def expiry(self, now_ms: float, pool: Pool, level: int) -> float:
@@ -202,6 +202,10 @@ class Policy(ABC):
     late_binding: ClassVar[bool] = False
     """Whether a waiting request takes the first instance of its app to become free or ready.
     Otherwise it is bound to the instance started for it, as the contest's reference does."""
+
+    by_level: ClassVar[bool] = False
+    """Whether it keeps the k-th instance by how long k requests at once are away. An instance that
+    becomes ready and that nobody waits for is then the last: it moves none of those there up."""
 
     @abstractmethod
     def app(self, key: str, memory_mb: int, runtime: str) -> AppPolicy:

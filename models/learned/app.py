@@ -260,9 +260,7 @@ class LearnedApp(AppPolicy):
         if at_ms < self.wake_ms:
             self.wake_ms = at_ms
 
-    def _keep(
-        self, now_ms: float, pool: Pool, number: int, early_ms: float = ROUNDING_MS
-    ) -> float:
+    def _keep(self, now_ms: float, pool: Pool, number: int, early_ms: float = ROUNDING_MS) -> float:
         """Until when to keep an instance of a level; if no longer, when to start it again is set."""
         until_ms = self._held_until(now_ms, pool, number, early_ms)
         if until_ms > now_ms + 1.0:

@@ -32,6 +32,7 @@ class Learned(Policy):
 
     name = "learned"
     late_binding = True
+    by_level = True
 
     def __init__(self, model: Model | None = None, price: float | None = None) -> None:
         """`model` None is the built-in prior; the price None is the model's own."""

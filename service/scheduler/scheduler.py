@@ -55,7 +55,7 @@ class Scheduler:
         """Every instance whose slot exists or is on its way, until it is destroyed."""
         self.learned: dict[str, bytes] = {}
         """What an earlier run learned of apps that this one has not met yet, by key."""
-        self._late = policy.late_binding
+        self._late, self._by_level = policy.late_binding, policy.by_level
         self._wanting = fleet.wanting
         self._timers = Timers()
         self.next_wake_ms = inf
@@ -239,8 +239,7 @@ class Scheduler:
             return fleet.destroy(instance, "it makes room for another app")
         instance.state = State.IDLE
         instance.idle_since_ms = now_ms
-        # One that nobody waits for is the last level's: under those there, which stay where they are.
-        pool.idle.insert(0 if self._late else len(pool.idle), instance)
+        pool.idle.insert(0 if self._by_level else len(pool.idle), instance)
         fleet.none_idle = False
         instance.expires_ms = pool.policy.ready(now_ms, pool)
         if instance.expires_ms < instance.timer_ms:
@@ -305,7 +304,7 @@ class Scheduler:
         elif state is State.IDLE:
             instance.state = State.IDLE
             instance.idle_since_ms = now_ms
-            pool.idle.insert(0 if self._late else len(pool.idle), instance)
+            pool.idle.insert(0 if self._by_level else len(pool.idle), instance)
             instance.expires_ms = pool.policy.ready(now_ms, pool)
             self._arm(instance)
         else:
