@@ -85,7 +85,7 @@ class _AdvisedApp(AppPolicy):
         """Until when to keep the instance that `level` requests at once would take."""
         if level == 1 and self._clock is not None:
             begin_ms, end_ms = self._clock.window(now_ms)
-            # Let go only if there is time to start it again.
+            # Released only if there is time to start it again.
             if begin_ms <= until_ms + pool.start_ms + 1.0:
                 until_ms = max(until_ms, end_ms)
         if self._least:

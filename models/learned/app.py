@@ -22,7 +22,7 @@ SURE_SHARE = 0.005
 WORTH_GAPS = 2.0
 """An instance started out of turn counts as there for that many idle times to come."""
 FILLED_BELOW = 2
-"""A level is started ahead where at most this many instances make it up, its own among them."""
+"""A level is pre-warmed where at most this many instances make it up, its own among them."""
 REPLAN_GAPS = 50
 REPLAN_SHARE = 0.1
 """A level is planned anew when its idle times are this share more than they were, or so many."""

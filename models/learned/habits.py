@@ -53,7 +53,7 @@ class LevelHabits:
 
 
 MIN_PRICE, MAX_PRICE = 1e-6, 1e6
-"""Seconds of waiting that a GB·s can be worth: beyond, nothing is ever kept or ever let go."""
+"""Seconds of waiting that a GB·s can be worth: beyond, nothing is ever kept, or nothing ever released."""
 
 PRICE_RANGE = f"it must be from {MIN_PRICE:g} to {MAX_PRICE:g} seconds per GB·s"
 

@@ -114,7 +114,7 @@ def as_json(account: AppAccount) -> dict[str, Any]:
             for each in account.instances
         ],
         "rule": outlook.rule,
-        "start_ahead_ms": _finite(outlook.start_ms),
+        "pre_warm_ms": _finite(outlook.start_ms),
         "expected": None
         if expected is None
         else {

@@ -52,7 +52,7 @@ def _until(account: AppAccount) -> list[str]:
             )
     if account.outlook.start_ms < inf:
         said.append(
-            f"An instance is started ahead at {clock(account.outlook.start_ms)},"
+            f"An instance is pre-warmed at {clock(account.outlook.start_ms)},"
             f" {_span(account.outlook.start_ms - account.now_ms)} from now, if no request comes."
         )
     return said

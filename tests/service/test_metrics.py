@@ -140,7 +140,7 @@ def test_what_requests_leave_behind() -> None:
     asyncio.run(with_metrics(work, Fixed(300.0)))
 
 
-def test_windows_and_instances_started_ahead_against_what_came() -> None:
+def test_windows_and_pre_warmed_instances_against_what_came() -> None:
     async def work(here: Served, page: Page) -> None:
         stub = here.stub
         for number in range(2):  # the second one finds the instance that was pre-warmed

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from tests.service.world import World
 from warmscaler.data.generate import generate
+from warmscaler.models.advised.policy import Advice, Advised, AppAdvice, Clock
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Policy, State
@@ -39,6 +40,7 @@ POLICIES = (
     "greedy-dual:1",
     "knative",
     "cidre:1",
+    "advice",
 )
 EXAMPLES = 10
 STEPS = 15
@@ -56,7 +58,20 @@ def model() -> Model:
     return replace(fitted, apps=apps)
 
 
+ADVICE = Advice(
+    AppAdvice(2_000.0),
+    {
+        "app-0": AppAdvice(0.0, Clock(60_000.0, 20_000.0, 5_000.0)),
+        "app-1": AppAdvice(0.0, None, (2,) * 12 + (0,) * 12),
+        "app-2": AppAdvice(600_000.0, Clock(3_600_000.0, 0.0, 60_000.0), (1,) * 24),
+    },
+)
+"""A window, a clock, least numbers by the hour, and all of it."""
+
+
 def policy_called(name: str, model: Model) -> Policy:
+    if name == "advice":
+        return Advised(ADVICE)
     return Learned(model) if name == "learned" else make_policy(name)
 
 

@@ -193,9 +193,11 @@ def test_exports_say_it_in_the_words_of_platforms() -> None:
     prefix = "autoscaling.knative.dev/"
     assert annotations[f"{prefix}min-scale"] == "1"
     assert annotations[f"{prefix}max-scale"] == "3"
-    assert annotations[f"{prefix}scale-down-delay"] == "3600s"  # Knative takes no longer one
-    assert annotations[f"{prefix}scale-to-zero-pod-retention-period"] == "7200s"
-    assert exports.knative([clocked])["orders"][f"{prefix}window"] == "90s"
+    # Two hours in all, of which Knative takes an hour at most in each of the latter two.
+    assert annotations[f"{prefix}window"] == "60s"
+    assert annotations[f"{prefix}scale-down-delay"] == "3600s"
+    assert annotations[f"{prefix}scale-to-zero-pod-retention-period"] == "3540s"
+    assert exports.knative([clocked])["orders"][f"{prefix}scale-down-delay"] == "30s"
     spec = exports.keda([staffed])["orders"]
     assert (spec["minReplicaCount"], spec["maxReplicaCount"], spec["cooldownPeriod"]) == (
         1,

@@ -10,6 +10,7 @@ import pytest
 
 from warmscaler.data.generate import generate
 from warmscaler.data.trace import Trace
+from warmscaler.models.advised.policy import Advised
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Policy
 from warmscaler.models.published.cidre import Cidre
@@ -18,6 +19,7 @@ from warmscaler.models.published.hybrid_histogram import HybridHistogram
 from warmscaler.models.published.knative import Knative
 from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.simulator.replay import replay
+from warmscaler.training.advising.search import find_advice
 from warmscaler.training.evaluating.evaluate import train, window
 
 CREATE_MS = 300.0
@@ -80,8 +82,10 @@ def population() -> Trace:
 
 def test_another_future_changes_no_earlier_decision(population: Trace) -> None:
     model = train(window(population, 0.5), create_ms=CREATE_MS, jobs=1)
+    advice = find_advice(window(population, 0.5).training, price=0.03, create_ms=CREATE_MS)
     policies: list[Callable[[], Policy]] = [
         lambda: Learned(model),
+        lambda: Advised(advice),
         HybridHistogram,
         Knative,
         lambda: GreedyDual(4.0),

@@ -16,7 +16,11 @@ from warmscaler.models.advised.policy import HOURS, Clock
 from warmscaler.training.advising.report import AppReport, Report, Saving
 
 KNATIVE_MOST_S = 3_600
-"""The longest scale-down-delay that Knative takes."""
+"""The longest scale-down-delay, and retention of the last pod, that Knative takes."""
+KNATIVE_WINDOW_S = (6, 60)
+"""The shortest window that it takes, and the one it has unless told: over a longer one the number of pods
+would fall while the first of its requests are still in it."""
+_KNATIVE = "autoscaling.knative.dev"
 _MINUTE_S = 60.0
 _HOUR_S = 3_600.0
 _DAY_S = 86_400.0
@@ -77,18 +81,25 @@ def as_rows(report: Report, gb_hour: float | None) -> list[dict[str, Any]]:
 
 def knative(apps: Sequence[AppReport]) -> dict[str, dict[str, str]]:
     """Annotations of each app's revision template. Knative knows no hours: min-scale is the number
-    that every hour has; a window longer than an hour is told by the pod's retention as well."""
+    that every hour has.
+
+    A pod goes when the window has seen nothing, the delay after it is over, and, for the last one, its
+    retention too: the three together are the time that is advised, each an hour at most.
+    """
     found = {}
     for each in apps:
         keep_s = ceil(each.advice.keep_ms / 1000.0)
+        window_s = min(max(keep_s, KNATIVE_WINDOW_S[0]), KNATIVE_WINDOW_S[1])
+        delay_s = min(max(keep_s - window_s, 0), KNATIVE_MOST_S)
+        retention_s = min(max(keep_s - window_s - delay_s, 0), KNATIVE_MOST_S)
         own = {
-            "autoscaling.knative.dev/min-scale": str(min(each.advice.least, default=0)),
-            "autoscaling.knative.dev/max-scale": str(_most(each)),
-            "autoscaling.knative.dev/window": f"{min(max(keep_s, 6), KNATIVE_MOST_S)}s",
-            "autoscaling.knative.dev/scale-down-delay": f"{min(keep_s, KNATIVE_MOST_S)}s",
+            f"{_KNATIVE}/min-scale": str(min(each.advice.least, default=0)),
+            f"{_KNATIVE}/max-scale": str(_most(each)),
+            f"{_KNATIVE}/window": f"{window_s}s",
+            f"{_KNATIVE}/scale-down-delay": f"{delay_s}s",
         }
-        if keep_s > KNATIVE_MOST_S:
-            own["autoscaling.knative.dev/scale-to-zero-pod-retention-period"] = f"{keep_s}s"
+        if retention_s:
+            own[f"{_KNATIVE}/scale-to-zero-pod-retention-period"] = f"{retention_s}s"
         found[each.key] = own
     return found
 
@@ -149,7 +160,8 @@ def aws(apps: Sequence[AppReport], alias: str = "live") -> list[dict[str, Any]]:
 
 
 def _most(app: AppReport) -> int:
-    return max((most for most in app.most if most is not None), default=1) or 1
+    seen = max((most for most in app.most if most is not None), default=1)
+    return max(seen, *app.advice.least, 1)
 
 
 def _stretches(least: Sequence[int]) -> Iterator[tuple[int, int, int]]:
