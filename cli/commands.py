@@ -50,6 +50,12 @@ SUBCOMMANDS = {
         "keda",
         "keda --prometheus http://prometheus:9090 --port 9001 --metrics-port 9002",
     ),
+    "knative": Subcommand(
+        "Keeps a floor under Knative's Revisions until SIGTERM, then takes it away.",
+        "warmscaler.cli.knative",
+        "knative",
+        "knative --prometheus http://prometheus:9090 --dry-run",
+    ),
     "explain": Subcommand(
         "Says why an app is up or down, until when, what is expected next and how sure that is, and"
         " what its last cold starts cost and why they came.",

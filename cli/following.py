@@ -7,7 +7,7 @@ from pathlib import Path
 
 from warmscaler.cli.errors import UserError
 from warmscaler.replicas.overrides import Override, OverridesError, parse_overrides
-from warmscaler.service.keda.metadata import check_address
+from warmscaler.service.looking.told import check_address
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _LONGEST_S = 90 * 86_400.0

@@ -16,15 +16,16 @@ from warmscaler.cli.listening import LOCAL, server_tls
 from warmscaler.service.address import Address, is_loopback
 from warmscaler.service.front.tls import TlsError
 from warmscaler.service.front.transport import PortInUse
-from warmscaler.service.keda.apps_file import AppsFileError, read_apps
-from warmscaler.service.keda.metadata import PLAIN, Defaults
 from warmscaler.service.keda.serving import KedaOptions, serve_until_signal
+from warmscaler.service.looking.apps_file import AppsFileError, read_apps
 from warmscaler.service.looking.looking import Full
 from warmscaler.service.looking.options import LookingOptions
+from warmscaler.service.looking.told import PLAIN, Defaults
 from warmscaler.service.observability.logs import LogFormat, LogLevel, configure, stderr_in_log
 from warmscaler.service.observability.page import PageInUse
 
 log = logging.getLogger("scaler")
+HPA_PERIOD_S = 15.0
 PLAIN_LOOKS = LookingOptions()
 KNOWN_ERRORS = (AppsFileError, Full, PageInUse, PortInUse, TlsError)
 
@@ -49,6 +50,12 @@ def keda(
     interval_s: Annotated[
         float, typer.Option("--interval", min=1, max=3_600, help="Seconds between two looks.")
     ] = PLAIN_LOOKS.interval_s,
+    acts_s: Annotated[
+        float,
+        typer.Option(
+            "--hpa-period", min=0, max=3_600, help="Seconds between two questions of the HPA."
+        ),
+    ] = HPA_PERIOD_S,
     history: Annotated[
         str, typer.Option(help="What is read of an app at first sight: 12h, 2d.")
     ] = "2d",
@@ -104,6 +111,7 @@ def keda(
         log.warning("in the clear on %s: whoever reaches it can call; see --tls-cert", host)
     looking = LookingOptions(
         interval_s=interval_s,
+        acts_s=acts_s,
         history_s=seconds_of(history, "--history"),
         hold_s=hold_s,
         most_apps=max_apps,

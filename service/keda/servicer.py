@@ -15,9 +15,9 @@ from google.protobuf.message import DecodeError, Message
 
 from warmscaler.service.front.http2.requests import Code
 from warmscaler.service.front.methods import Caller, Conversation, Failed, Later, Method, Unary
-from warmscaler.service.keda.metadata import PLAIN, Defaults, MetadataError, read
 from warmscaler.service.looking.followed import Followed
 from warmscaler.service.looking.looking import Full, Looking
+from warmscaler.service.looking.told import PLAIN, Defaults, ToldError, read
 from warmscaler.service.proto import externalscaler_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExternalScaler"].full_name
@@ -107,7 +107,7 @@ class ExternalScaler:
         try:
             spec, source = read(ref.scalerMetadata, name, self._defaults)
             return self._looking.follow(key, spec, source)
-        except MetadataError as error:
+        except ToldError as error:
             raise Failed(Code.INVALID_ARGUMENT, f"{name}: {error}") from None
         except Full as error:
             raise Failed(Code.RESOURCE_EXHAUSTED, str(error)) from None

@@ -17,12 +17,12 @@ from warmscaler.service.front.own_transport import OwnTransport
 from warmscaler.service.front.reflection import reflection_methods
 from warmscaler.service.front.tls import ServerTls
 from warmscaler.service.front.transport import Serving
-from warmscaler.service.keda.metadata import Defaults
 from warmscaler.service.keda.servicer import SERVICE, ExternalScaler
 from warmscaler.service.looking.followed import Source
 from warmscaler.service.looking.gauges import Gauges
 from warmscaler.service.looking.looking import Looking
 from warmscaler.service.looking.options import LookingOptions
+from warmscaler.service.looking.told import Defaults
 from warmscaler.service.observability.health import Health, Phase
 from warmscaler.service.observability.page import Page
 from warmscaler.service.stopping import stopping

@@ -60,9 +60,9 @@ class Looking:
         """Looks at an app from now on; with `keep` even if nobody asks for it. Raises Full."""
         if len(self._apps) >= self.options.most_apps:
             raise Full(f"{len(self._apps)} apps are followed: the most; see --max-apps")
-        planner = ReplicaPlanner(
-            spec, look_s=self.options.interval_s, overrides=self.options.overrides
-        )
+        options = self.options
+        look_s = options.interval_s + options.acts_s
+        planner = ReplicaPlanner(spec, look_s=look_s, overrides=options.overrides)
         app = Followed(spec, source, planner)
         app.asked_s = self.now_s()
         self._apps[key] = app

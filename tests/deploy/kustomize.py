@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 Resource = dict[str, Any]
-CLUSTER_WIDE = ("Namespace",)
+CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding", "Namespace")
 _KNOWN = {
     "apiVersion",
     "kind",

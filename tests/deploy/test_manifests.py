@@ -18,11 +18,11 @@ import yaml
 from tests.deploy.kustomize import Resource, build, pod_specs
 from warmscaler.cli.commands import SUBCOMMANDS
 from warmscaler.cli.lazy import load
-from warmscaler.service.keda.metadata import Defaults, read
+from warmscaler.service.looking.told import Defaults, read
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-BUILT = ("base", "contest", "envoy", "keda", "overlays/dev", "overlays/production")
+BUILT = ("base", "contest", "envoy", "keda", "knative", "overlays/dev", "overlays/production")
 KUBERNETES = ("1.29", "1.33", "1.37")
 
 
@@ -205,7 +205,8 @@ def test_as_kustomize_builds_it(folder: str) -> None:
 def test_pods_are_restricted(folder: str) -> None:
     for resource, pod, container in _containers(folder):
         where = f"{folder}: {resource['metadata']['name']}/{container['name']}"
-        assert pod["automountServiceAccountToken"] is False, where
+        needs_the_api = folder == "knative"
+        assert pod["automountServiceAccountToken"] is needs_the_api, where
         assert pod["securityContext"]["runAsNonRoot"] is True, where
         assert pod["securityContext"]["runAsUser"] == _user_of_the_image(), where
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, where

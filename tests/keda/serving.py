@@ -16,10 +16,10 @@ from tests.keda.published import Client
 from tests.keda.world import PATIENCE_S
 from warmscaler.service.front.own_transport import OwnTransport
 from warmscaler.service.front.transport import Serving
-from warmscaler.service.keda.metadata import Defaults
 from warmscaler.service.keda.servicer import ExternalScaler
 from warmscaler.service.looking.looking import Looking
 from warmscaler.service.looking.options import LookingOptions
+from warmscaler.service.looking.told import Defaults
 
 QUICK = LookingOptions(interval_s=0.3, history_s=60.0, hold_s=30.0)
 

@@ -16,10 +16,11 @@ from urllib.request import urlopen
 import pytest
 
 PATIENCE_S = 30.0
+SCRAPE_S = 0.2
 CONFIG = """
 global:
-  scrape_interval: 200ms
-  scrape_timeout: 200ms
+  scrape_interval: %dms
+  scrape_timeout: %dms
 scrape_configs:
   - job_name: shop
     static_configs:
@@ -66,13 +67,14 @@ class Exporter:
 class Prometheus:
     """Debian's, on a port that it keeps when it is killed and started again."""
 
-    def __init__(self, folder: Path, scraped_port: int) -> None:
+    def __init__(self, folder: Path, scraped_port: int, scrape_s: float) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "prometheus.yml").write_text(CONFIG % scraped_port)
+        every_ms = round(1_000 * scrape_s)
+        (folder / "prometheus.yml").write_text(CONFIG % (every_ms, every_ms, scraped_port))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -122,8 +124,8 @@ def exporter() -> Iterator[Exporter]:
 
 
 @contextmanager
-def prometheus(folder: Path, scraped_port: int) -> Iterator[Prometheus]:
-    server = Prometheus(folder, scraped_port)
+def prometheus(folder: Path, scraped_port: int, scrape_s: float = SCRAPE_S) -> Iterator[Prometheus]:
+    server = Prometheus(folder, scraped_port, scrape_s)
     try:
         server.start()
         yield server

@@ -122,8 +122,16 @@ class Process:
 
 
 @contextmanager
-def scaler(*arguments: object, subcommand: str = "serve") -> Iterator[Process]:
-    command = [sys.executable, "-m", "warmscaler", subcommand, "--port", "0"]
+def scaler(
+    *arguments: object, subcommand: str = "serve", listens: bool = True
+) -> Iterator[Process]:
+    command = [
+        sys.executable,
+        "-m",
+        "warmscaler",
+        subcommand,
+        *(("--port", "0") if listens else ()),
+    ]
     command += map(str, arguments)
     process = Process(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
     try:

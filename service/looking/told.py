@@ -1,4 +1,4 @@
-"""What a ScaledObject's trigger says of its app: a map of strings, checked."""
+"""What is told of an app in a map of strings, a trigger of KEDA's or annotations: read and checked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FROM_ENV = "FromEnv"
 _MOST_CHARACTERS = 512
 
 
-class MetadataError(Exception):
+class ToldError(Exception):
     """A trigger that cannot be used. Its text is one line: which field, what is wrong, what to do."""
 
 
@@ -51,19 +51,19 @@ PLAIN = Defaults()
 def read(
     metadata: Mapping[str, str], app: str, defaults: Defaults = PLAIN
 ) -> tuple[AppSpec, Source]:
-    """What is asked of an app, named `app` unless the metadata names it. Raises MetadataError."""
+    """What is asked of an app, named `app` unless the metadata names it. Raises ToldError."""
     known = _known(metadata)
     numbers = {NUMBERS[key]: _number(key, text) for key, text in known.items() if key in NUMBERS}
     for needed in ("memoryMb", "query", "startSeconds"):
         if needed not in known:
-            raise MetadataError(f"{needed}: it is missing")
+            raise ToldError(f"{needed}: it is missing")
     if "price" in known and "objective" in known:
-        raise MetadataError("objective: price is given as well; leave one of them out")
+        raise ToldError("objective: price is given as well; leave one of them out")
     numbers.setdefault("price", defaults.price)
     try:
         spec = AppSpec(app=known.get("app", app), **numbers)  # type: ignore[arg-type]
     except SpecError as error:
-        raise MetadataError(_in_our_words(error)) from None
+        raise ToldError(_in_our_words(error)) from None
     return spec, _source(known, defaults)
 
 
@@ -86,14 +86,14 @@ def _known(metadata: Mapping[str, str]) -> dict[str, str]:
             continue
         key = given.removesuffix(FROM_ENV)
         if key not in KEYS:
-            raise MetadataError(f"{given}: it is not known here; there are {', '.join(KEYS)}")
+            raise ToldError(f"{given}: it is not known here; there are {', '.join(KEYS)}")
         if key in known:
-            raise MetadataError(f"{key}: it is given twice, once as {key}{FROM_ENV}")
+            raise ToldError(f"{key}: it is given twice, once as {key}{FROM_ENV}")
         most = MOST_QUERY_CHARACTERS if key == "query" else _MOST_CHARACTERS
         if len(text) > most:
-            raise MetadataError(f"{key}: it has {len(text)} characters; the most is {most}")
+            raise ToldError(f"{key}: it has {len(text)} characters; the most is {most}")
         if not text.strip():
-            raise MetadataError(f"{key}: it is empty")
+            raise ToldError(f"{key}: it is empty")
         known[key] = text
     return known
 
@@ -104,25 +104,25 @@ def _number(key: str, text: str) -> float | int:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise MetadataError(f"{key}: {text!r} is no number")
+        raise ToldError(f"{key}: {text!r} is no number")
     if key not in WHOLE:
         return value
     if value != int(value):
-        raise MetadataError(f"{key}: {text} must be a whole number")
+        raise ToldError(f"{key}: {text} must be a whole number")
     return int(value)
 
 
 def _source(known: Mapping[str, str], defaults: Defaults) -> Source:
     address = known.get("prometheusAddress", defaults.prometheus)
     if address is None:
-        raise MetadataError("prometheusAddress: it is missing, and the scaler has no --prometheus")
+        raise ToldError("prometheusAddress: it is missing, and the scaler has no --prometheus")
     try:
         check_address(address)
     except ValueError as error:
-        raise MetadataError(f"prometheusAddress: {error}") from None
+        raise ToldError(f"prometheusAddress: {error}") from None
     nothing = known.get("ignoreNullValues", "false").lower()
     if nothing not in ("true", "false"):
-        raise MetadataError(f"ignoreNullValues: {nothing!r} must be true or false")
+        raise ToldError(f"ignoreNullValues: {nothing!r} must be true or false")
     return Source(address, known["query"], nothing_is_zero=nothing == "true")
 
 

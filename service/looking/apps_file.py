@@ -12,8 +12,8 @@ import tomllib
 from pathlib import Path
 
 from warmscaler.replicas.spec import AppSpec
-from warmscaler.service.keda.metadata import Defaults, MetadataError, read
 from warmscaler.service.looking.followed import Source
+from warmscaler.service.looking.told import Defaults, ToldError, read
 
 
 class AppsFileError(Exception):
@@ -35,7 +35,7 @@ def read_apps(path: Path, defaults: Defaults) -> list[tuple[AppSpec, Source]]:
             found.append(
                 read({key: _text(key, each) for key, each in table.items()}, name, defaults)
             )
-        except MetadataError as error:
+        except ToldError as error:
             raise AppsFileError(f"{path}: {name}: {error}") from None
     return found
 
@@ -45,4 +45,4 @@ def _text(key: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, str | int | float):
         return str(value)
-    raise MetadataError(f"{key}: it must be a text or a number")
+    raise ToldError(f"{key}: it must be a text or a number")

@@ -1,0 +1,1 @@
+"""Knative: a floor under its Revisions, ahead of time."""
