@@ -9,12 +9,15 @@ from typing import Any
 
 import orjson
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from warmscaler.service.observability.logs import escaped
 
 out = Console()
 err = Console(stderr=True)
+_WIDEST = 240
 
 
 def say(line: str, console: Console = err) -> None:
@@ -26,6 +29,14 @@ def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
     sys.stdout.flush()
+
+
+def print_wide(table: Table) -> None:
+    """A table on stdout with no cell cut: a figure cut short is worse than a line too long."""
+    out.width = max(
+        out.width, Measurement.get(out, out.options.update(max_width=_WIDEST), table).maximum
+    )
+    out.print(table)
 
 
 @contextmanager

@@ -10,13 +10,15 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.measure import Measurement
 from rich.table import Table
 
 from warmscaler.cli import frontier as frontiers
-from warmscaler.cli.console import out, print_json, progress, say
+from warmscaler.cli.console import out, print_json, print_wide, progress, say
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.pages import Pages, check_pages, check_target, draw
+from warmscaler.cli.replicas import ReplicaOptions
+from warmscaler.cli.replicas import check as check_replicas
+from warmscaler.cli.replicas import run as run_replicas
 from warmscaler.cli.trace import (
     AppsFile,
     InitMs,
@@ -60,7 +62,6 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("wait_s", "wait s", ",.0f"),
     ("wait_p99_ms", "p99 ms", ",.0f"),
 )
-_WIDEST = 240
 SPLIT = 0.5
 
 
@@ -91,8 +92,11 @@ def evaluate(
     ] = None,
     create_ms: CreateMs = CREATE_MS,
     price: Annotated[
-        float | None,
-        typer.Option(help="For learned: seconds of waiting a GB·s is worth; else as trained."),
+        list[float] | None,
+        typer.Option(
+            help="For learned: seconds of waiting a GB·s is worth; else as trained. With --replicas"
+            " it may be repeated."
+        ),
     ] = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Processes at once; else one a core.")
@@ -112,6 +116,24 @@ def evaluate(
             help="Instead: learned at seven prices against the best of the others in hindsight.",
         ),
     ] = False,
+    replicas: Annotated[
+        bool,
+        typer.Option(
+            "--replicas",
+            help="Instead: replicas ahead of time against the reactive rules of Knative and KEDA.",
+        ),
+    ] = False,
+    platform: Annotated[
+        str,
+        typer.Option("--on", help="For --replicas: what runs under our floors, knative or keda."),
+    ] = "knative",
+    places: Annotated[
+        int,
+        typer.Option("--container-concurrency", help="For --replicas: requests a replica serves."),
+    ] = 1,
+    gpu_gb: Annotated[
+        float, typer.Option(help="For --replicas: from this memory on a replica counts as a GPU.")
+    ] = 8.0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     outcomes: Annotated[
         Path | None, typer.Option(help="*.parquet to write: a row per measured request.")
@@ -148,8 +170,11 @@ def evaluate(
         refuse_layout_on_a_cluster(trace, roles, memory_mb, init_ms, apps)
     if not 0.0 < split < 1.0:
         raise UserError(f"--split {split:g}: it must lie between 0 and 1")
-    if price is not None and not is_price(price):
-        raise UserError(f"--price {price:g}: {PRICE_RANGE}")
+    for each in price or ():
+        if not is_price(each):
+            raise UserError(f"--price {each:g}: {PRICE_RANGE}")
+    if not replicas and len(price or ()) > 1:
+        raise UserError("--price: several go with --replicas; give one")
     if folds is not None and split != SPLIT:
         raise UserError("--folds splits by itself: leave out --split")
     if folds is not None and (outcomes or report or picture):
@@ -161,11 +186,30 @@ def evaluate(
             "--frontier has policies and prices of its own, and gives figures only: it goes with"
             " --split, --model, --create-ms, --jobs, --cluster, --json"
         )
+    if replicas and (policy or model or cluster or sweep or folds or frontier or outcomes):
+        raise UserError(
+            "--replicas has rules of its own: it goes with --split, --price, --create-ms, --on,"
+            " --container-concurrency, --gpu-gb, --json"
+        )
     pages = Pages(report, picture, baseline, gb_hour, said or ())
     check_pages(pages)
     check_target("--outcomes", outcomes, ".parquet")
+    if replicas:
+        if report or picture:
+            raise UserError("--replicas gives figures only: leave out --report, --picture")
+        check_replicas(platform, places, gpu_gb)
+        loaded = read_trace(
+            trace, set_name=set_name, layout=layout(roles, memory_mb, init_ms, apps)
+        )
+        for note in loaded.notes:
+            say(f"note: {note}")
+        options = ReplicaOptions(split, platform, places, create_ms, gpu_gb)
+        run_replicas(loaded, price, options, json=json)
+        return
     try:
-        settings = chosen(_with_baseline(policy or DEFAULT_POLICIES, baseline), price=price)
+        settings = chosen(
+            _with_baseline(policy or DEFAULT_POLICIES, baseline), price=price[0] if price else None
+        )
         trained = None if model is None else read_artifact(model)
         columns = layout(roles, memory_mb, init_ms, apps)
         with connected(cluster, trace, set_name):
@@ -255,7 +299,7 @@ def _show_frontier(found: Frontier, *, json: bool) -> None:
     if json:
         print_json(frontier_json(found))
     else:
-        _print_wide(frontiers.table_of([found]))
+        print_wide(frontiers.table_of([found]))
 
 
 def _warn_if_it_saw_the_answer(model: Path, first: Window) -> None:
@@ -321,15 +365,7 @@ def print_table(trace: Trace, done: Sequence[Fold], baseline: str = BASELINE) ->
                 cell += f" ±{spread[name]:{form}}"
             cells.append(cell)
         table.add_row(measured.setting.label, *cells)
-    _print_wide(table)
+    print_wide(table)
     line = evaluation.saving([measured for measured, _ in rows], baseline)
     if line:
         out.print(line)
-
-
-def _print_wide(table: Table) -> None:
-    # A figure cut short is worse than a line too long, most of all in a file.
-    out.width = max(
-        out.width, Measurement.get(out, out.options.update(max_width=_WIDEST), table).maximum
-    )
-    out.print(table)

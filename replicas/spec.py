@@ -16,6 +16,7 @@ _NUMBERS: dict[str, tuple[float, float]] = {
     "step_up": (1.0, 1e6),
     "step_down": (1.0, 1e6),
     "objective": (0.5, 0.9999),
+    "reaction_s": (0.0, 3_600.0),
 }
 """The least and the most of each field."""
 
@@ -54,6 +55,8 @@ class AppSpec:
     """The most replicas fewer than at the look before; None for no limit."""
     objective: float | None = None
     """Instead of the price: how sure to be that there are enough, as 0.99."""
+    reaction_s: float = 2.0
+    """Until the platform itself sees a request that waits: Knative's tick is 2 s, HPA's sync 15 s."""
 
     def __post_init__(self) -> None:
         if not self.app:

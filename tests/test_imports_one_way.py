@@ -41,6 +41,7 @@ ROOMS = (
     "training/cluster.py",
     "training/workers.py",
     "training/fitting",
+    "training/replicas",
     "training/evaluating",
     "training/reporting",
     "training/study",

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from warmscaler.replicas.levels import LOOK_S
 from warmscaler.replicas.overrides import Override
 from warmscaler.replicas.planner import ReplicaPlanner, Wanted
 from warmscaler.replicas.spec import AppSpec, SpecError
@@ -31,7 +32,7 @@ def run(spec: AppSpec, seen: list[int], asked: int = 1) -> list[Wanted]:
     planner = ReplicaPlanner(spec, overrides=[Override("app", START + 200, START + 300, 2)])
     answers = []
     for look, concurrency in enumerate(seen):
-        now_s = START + look * planner.look_s
+        now_s = START + look * LOOK_S
         planner.observe(now_s, float(concurrency))
         for _ in range(asked):
             wanted = planner.wanted(now_s)

@@ -1,0 +1,97 @@
+"""`scaler evaluate --replicas`: replicas ahead of time against reactive rules, and the table of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+
+from warmscaler.cli.console import out, print_json, print_wide, progress, say
+from warmscaler.cli.errors import UserError
+from warmscaler.data.trace import Trace
+from warmscaler.replicas.compiled import IS_INSTALLED
+from warmscaler.training.replicas.judge import PLATFORMS, PRICES, Judgement, as_json, judge
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaOptions:
+    """How to judge."""
+
+    split: float
+    platform: str
+    places: int
+    create_ms: float
+    gpu_gb: float
+
+
+def check(platform: str, places: int, gpu_gb: float) -> None:
+    """Raises UserError where an option of `--replicas` cannot be."""
+    if platform not in PLATFORMS:
+        raise UserError(f"--on {platform}: it must be one of {', '.join(PLATFORMS)}")
+    if not 1 <= places <= 1_000_000:
+        raise UserError(f"--container-concurrency {places}: it must be from 1 to 1,000,000")
+    if not gpu_gb > 0.0:
+        raise UserError(f"--gpu-gb {gpu_gb:g}: it must be above 0")
+
+
+def run(
+    trace: Trace, prices: Sequence[float] | None, options: ReplicaOptions, *, json: bool
+) -> None:
+    """Judges and prints."""
+    if not IS_INSTALLED:
+        say("note: without numba (pip install 'warmscaler[replicas]') this takes far longer")
+    with progress("learning", 1) as learning, progress("replaying", 1) as replaying:
+        found = judge(
+            trace,
+            prices or PRICES,
+            split=options.split,
+            platform=options.platform,
+            places=options.places,
+            create_ms=options.create_ms,
+            gpu_gb=options.gpu_gb,
+            learning=learning,
+            replaying=replaying,
+        )
+    if json:
+        print_json(as_json(found))
+        return
+    out.print(
+        f"{found.trace}: {found.requests:,} requests from {100 * options.split:g}% of the span on;"
+        f" replicas of {options.gpu_gb:g} GB and more count as GPUs",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for each in found.judged:
+        print_wide(table_of(each))
+        out.print(
+            f"ours costs {each.ratio:.2f} of the best reactive setting in hindsight; its 90 %"
+            f" quantile of the peak covered {each.coverage:.1%}\n",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def table_of(judged: Judgement) -> Table:
+    """A row a rule."""
+    table = Table(
+        title=f"price {judged.price:g} s per GB·s",
+        box=box.SIMPLE,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column("replicas by", no_wrap=True)
+    for heading in ("cost s", "waited s", "waited", "wasted GB·s", "replica·h", "GPU·h"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in judged.rows:
+        table.add_row(
+            row.label,
+            f"{row.cost_s:,.0f}",
+            f"{row.wait_s:,.0f}",
+            f"{row.waited_share:.2%}",
+            f"{row.waste_gb_s:,.0f}",
+            f"{row.replica_hours:,.1f}",
+            f"{row.gpu_hours:,.1f}",
+        )
+    return table

@@ -1,0 +1,103 @@
+"""The reactive rules that are replayed: Knative's, and that of KEDA with a HorizontalPodAutoscaler.
+
+Defaults are the platforms' own. Sources: Knative Serving, `pkg/autoscaler/scaling/autoscaler.go` and
+the ConfigMap `config-autoscaler`; Kubernetes, "Horizontal Pod Autoscaling" (algorithm details,
+default behaviour); KEDA, "Scaling Deployments" (pollingInterval, cooldownPeriod).
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, field, replace
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+NONE, KNATIVE, KEDA = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Knative:
+    """Concurrency averaged over a stable and a panic window, looked at every 2 s."""
+
+    stable_s: float = 60.0
+    utilisation: float = 0.7
+    scale_down_delay_s: float = 0.0
+    least: float = 0.0
+    panic_share: float = 0.1
+    panic_threshold: float = 2.0
+    zero_grace_s: float = 30.0
+    tick_s: float = 2.0
+    kind: int = field(default=KNATIVE, init=False)
+
+    @property
+    def label(self) -> str:
+        """As a table names it."""
+        return (
+            f"knative {self.stable_s:g} s, target {self.utilisation:g}"
+            + (f", delay {self.scale_down_delay_s:g} s" if self.scale_down_delay_s else "")
+            + (f", least {self.least:g}" if self.least else "")
+            + (f", grace {self.zero_grace_s:g} s" if self.zero_grace_s != 30.0 else "")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Keda:
+    """HPA every 15 s on the requests there, from and to zero by KEDA's polling."""
+
+    stabilisation_s: float = 300.0
+    utilisation: float = 0.7
+    cooldown_s: float = 300.0
+    least: float = 0.0
+    metric_window_s: float = 0.0
+    tolerance: float = 0.1
+    poll_s: float = 30.0
+    tick_s: float = 15.0
+    kind: int = field(default=KEDA, init=False)
+
+    @property
+    def label(self) -> str:
+        """As a table names it."""
+        return (
+            f"keda {self.stabilisation_s:g} s, target {self.utilisation:g}"
+            f", cool-down {self.cooldown_s:g} s"
+            + (f", least {self.least:g}" if self.least else "")
+            + (f", mean of {self.metric_window_s:g} s" if self.metric_window_s else "")
+        )
+
+
+Rule = Knative | Keda
+
+
+def numbers(rule: Rule) -> npt.NDArray[np.float64]:
+    """The rule's fields in their order, as the loop reads them."""
+    return np.array(astuple(rule), dtype=np.float64)
+
+
+def grid() -> list[Rule]:
+    """The settings that each rule is tuned over in hindsight; the defaults are among them."""
+    found: list[Rule] = [
+        Knative(stable, utilisation, delay, least, zero_grace_s=grace)
+        for stable, utilisation, delay, least, grace in product(
+            (6.0, 15.0, 60.0, 300.0, 600.0),
+            (0.7, 1.0),
+            (0.0, 300.0, 900.0, 3600.0),
+            (0.0, 1.0),
+            (6.0, 30.0),
+        )
+        if grace == 30.0 or (delay == 0.0 and least == 0.0)
+    ]
+    found += [
+        Keda(stabilisation, utilisation, cooldown, least)
+        for stabilisation, utilisation, cooldown, least in product(
+            (0.0, 60.0, 300.0, 900.0, 3600.0), (0.7, 1.0), (30.0, 300.0, 3600.0), (0.0, 1.0)
+        )
+    ]
+    return found
+
+
+def lean(rule: Rule) -> Rule:
+    """The rule as it stands under a floor: it adds what a floor missed and holds nothing for long."""
+    if isinstance(rule, Knative):
+        return replace(rule, stable_s=6.0, utilisation=1.0, zero_grace_s=6.0)
+    return replace(rule, stabilisation_s=0.0, utilisation=1.0, cooldown_s=0.0)

@@ -1,0 +1,202 @@
+"""Ours against reactive rules at replica level: the figures of `scaler evaluate --replicas`.
+
+At each price every reactive setting is tuned in hindsight: the cheapest one of its rule stands for it.
+Ours knows only what lies before, and the measured part as it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from warmscaler.data.trace import Trace
+from warmscaler.replicas.experts import NAMES
+from warmscaler.simulator.replicas.rules import Keda, Knative, Rule, grid, lean
+from warmscaler.training.replicas.baselines import (
+    Outcome,
+    clairvoyant,
+    measured,
+    replay,
+    replay_all,
+    seasonal,
+)
+from warmscaler.training.replicas.load import Load, gb_of, load_of
+from warmscaler.training.replicas.ours import Floors, Learned, floors_at, learn
+
+PRICES = (0.0003, 0.003, 0.03)
+"""Seconds of waiting that a GB·s is worth, unless told."""
+OURS = "ours"
+GPU_GB = 8.0
+PLATFORMS: dict[str, Rule] = {"knative": Knative(), "keda": Keda()}
+"""What stands under our floors, by name; lean, for the floors hold what is to be held."""
+_REACTION_S = {"knative": 2.0, "keda": 15.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One rule's figures at one price."""
+
+    label: str
+    cost_s: float
+    """Seconds waited, plus GB·s held beyond use at the price."""
+    wait_s: float
+    waited_share: float
+    """Of the measured requests."""
+    waste_gb_s: float
+    replica_hours: float
+    gpu_hours: float
+    """Replica-hours of apps whose replicas are large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All rows at one price."""
+
+    price: float
+    ours: Row
+    best: Row
+    """The reactive setting that was cheapest in hindsight."""
+    rows: tuple[Row, ...]
+    """Every rule as it comes, and tuned in hindsight; then the references."""
+    coverage: float
+    """Of our 90 % quantile of the peak."""
+    coverage_busy: float
+    followed: dict[str, float]
+    """Share of looks for which each forecaster was followed."""
+
+    @property
+    def ratio(self) -> float:
+        """Our cost over that of the best reactive setting."""
+        if self.best.cost_s > 0.0:
+            return self.ours.cost_s / self.best.cost_s
+        return 1.0 if self.ours.cost_s <= 0.0 else float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """A trace judged at every price."""
+
+    trace: str
+    split: float
+    requests: int
+    platform: str
+    gpu_gb: float
+    judged: tuple[Judgement, ...]
+
+
+def judge(
+    trace: Trace,
+    prices: Sequence[float] = PRICES,
+    *,
+    split: float = 0.5,
+    platform: str = "knative",
+    places: int = 1,
+    create_ms: float = 300.0,
+    gpu_gb: float = GPU_GB,
+    learning: Callable[[float], None] = lambda _: None,
+    replaying: Callable[[float], None] = lambda _: None,
+) -> Replicas:
+    """Judges at every price. `learning` and `replaying` are told a part of 1."""
+    load = load_of(
+        trace, split, places=places, create_ms=create_ms, reaction_s=_REACTION_S[platform]
+    )
+    learned = learn(load, learning)
+    rules = [*PLATFORMS.values(), *grid()]
+    steps = len(rules) + len(prices)
+    outcomes = replay_all(load, rules, lambda done: replaying(done / steps))
+    references = {
+        "seasonal": replay(load, lean(PLATFORMS[platform]), [seasonal(app) for app in load.apps]),
+        "clairvoyant": clairvoyant(load),
+    }
+    judged = []
+    for number, price in enumerate(prices):
+        judged.append(
+            _at_price(load, learned, price, platform, rules, outcomes, references, gpu_gb)
+        )
+        replaying((len(rules) + number + 1) / steps)
+    requests = sum(int(measured(load, app).sum()) for app in load.apps)
+    return Replicas(trace.name, split, requests, platform, gpu_gb, tuple(judged))
+
+
+def as_json(found: Replicas) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "trace": found.trace,
+        "split": found.split,
+        "requests": found.requests,
+        "platform": found.platform,
+        "gpu_gb": found.gpu_gb,
+        "prices": [
+            {
+                "price": each.price,
+                "ratio": each.ratio,
+                "best": each.best.label,
+                "coverage": each.coverage,
+                "coverage_busy": each.coverage_busy,
+                "followed": each.followed,
+                "rows": [asdict(row) for row in each.rows],
+            }
+            for each in found.judged
+        ],
+    }
+
+
+def _at_price(
+    load: Load,
+    learned: Learned,
+    price: float,
+    platform: str,
+    rules: Sequence[Rule],
+    outcomes: Sequence[Outcome],
+    references: dict[str, Outcome],
+    gpu_gb: float,
+) -> Judgement:
+    floors: Floors = floors_at(load, learned, price)
+    ours = replay(load, lean(PLATFORMS[platform]), floors.floors)
+
+    def row(label: str, outcome: Outcome) -> Row:
+        return _row(load, label, outcome, price, gpu_gb)
+
+    rows, tuned = [row(f"{OURS} on {platform}", ours)], []
+    for kind in (Knative, Keda):
+        own = [
+            (rule, outcome)
+            for rule, outcome in zip(rules, outcomes, strict=True)
+            if isinstance(rule, kind)
+        ]
+        rows.append(row(f"{own[0][0].label} (as it comes)", own[0][1]))
+        best = min(own, key=lambda each: each[1].cost(price))
+        tuned.append(row(f"{best[0].label} (in hindsight)", best[1]))
+        rows.append(tuned[-1])
+    rows += [row(name, outcome) for name, outcome in references.items()]
+    total = float(floors.followed.sum())
+    return Judgement(
+        price,
+        rows[0],
+        min(tuned, key=lambda each: each.cost_s),
+        tuple(rows),
+        floors.coverage,
+        floors.coverage_busy,
+        {
+            name: float(looks) / total
+            for name, looks in zip(NAMES, floors.followed, strict=True)
+            if looks
+        },
+    )
+
+
+def _row(load: Load, label: str, outcome: Outcome, price: float, gpu_gb: float) -> Row:
+    requests = sum(int(measured(load, app).sum()) for app in load.apps)
+    large = np.array([gb_of(app) >= gpu_gb for app in load.apps], dtype=np.bool_)
+    return Row(
+        label,
+        outcome.cost(price),
+        float(outcome.wait_s.sum()),
+        float(outcome.waited.sum()) / max(requests, 1),
+        float(outcome.waste_gb_s.sum()),
+        float(outcome.held_s.sum()) / 3_600.0,
+        float(outcome.held_s[large].sum()) / 3_600.0,
+    )

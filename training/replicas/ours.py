@@ -1,0 +1,131 @@
+"""Our floors on a trace: learned from what lies before the split, followed look by look after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from warmscaler.replicas import experts
+from warmscaler.replicas.compiled import fast
+from warmscaler.replicas.forecast import Forecast
+from warmscaler.replicas.levels import Memory, fresh, levels_for
+from warmscaler.replicas.quantiles import ALPHA
+from warmscaler.training.replicas.fit import IntArray, chances_of, fit, row_starts
+from warmscaler.training.replicas.load import AppLoad, FloatArray, Load
+from warmscaler.training.replicas.walk import follow_looks
+
+VALIDATION = 0.4
+"""Last part of the looks before the split on which a first forecast says what each expert costs."""
+PRIOR = 3.0
+"""How many misses' worth an app believes of what experts cost the fleet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The chances of one load; they do not depend on the price."""
+
+    forecast: Forecast | None
+    validation_look: int
+    before: list[tuple[IntArray, FloatArray]]
+    """By app, from the validation's start to the split, by a forecast from before it."""
+    after: list[tuple[IntArray, FloatArray]]
+    """By app, from the split on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """What was wanted at a price."""
+
+    floors: list[FloatArray]
+    """By app, of every look; 0 before the split."""
+    coverage: float
+    """Of the 90 % quantile of the peak a start ahead, over all apps and looks after the split."""
+    coverage_busy: float
+    """Of looks where that quantile is above 0."""
+    followed: FloatArray
+    """Looks for which each expert was followed, shape (experts,)."""
+
+
+def learn(load: Load, done: Callable[[float], None] = lambda _: None) -> Learned:
+    """Fits on what lies before the split; `done` is told a part of 1."""
+    split = load.split_look
+    begin = int(split * (1.0 - VALIDATION))
+    first = fit(load, begin, lambda part: done(0.15 * part))
+    done(0.25)
+    final = fit(load, split, lambda part: done(0.25 + 0.15 * part))
+    before, after = [], []
+    for number, app in enumerate(load.apps):
+        starts = row_starts(app, load.first, load.looks)
+        before.append(chances_of(load, app, first, starts, begin, split))
+        after.append(chances_of(load, app, final, starts, split, load.looks))
+        done(0.5 + 0.5 * (number + 1) / len(load.apps))
+    return Learned(final, begin, before, after)
+
+
+def floors_at(load: Load, learned: Learned, price: float) -> Floors:
+    """What the planners want at `price`, look by look."""
+    apps = [replace(app, spec=replace(app.spec, price=price)) for app in load.apps]
+    begin, split = learned.validation_look, load.split_look
+    walks = []
+    for app, (starts, chances) in zip(apps, learned.before, strict=True):
+        walk = _Walk(app)
+        nothing = np.zeros(begin + 1, dtype=np.int64)
+        walk.go(load, 0, begin, nothing, np.zeros(0))
+        walk.accounts.cost[:] = 0.0
+        walk.go(load, begin, split, starts, chances)
+        walks.append(walk)
+    # What an expert cost the fleet, in units of the best one's, each app counted by its own misses.
+    fleet = sum((walk.accounts.cost / walk.terms.miss_s for walk in walks), np.zeros(1))
+    prior = PRIOR * fleet / max(float(fleet.min()), 1e-12)
+    floors, covered, busy = [], [], []
+    followed = np.zeros(len(experts.NAMES))
+    for walk, (starts, chances) in zip(walks, learned.after, strict=True):
+        walk.accounts.cost[:] += prior * walk.terms.miss_s
+        floor, chosen, upper = walk.go(load, split, load.looks, starts, chances)
+        floors.append(np.concatenate((np.zeros(split), floor)))
+        followed += np.bincount(chosen.astype(np.int64), minlength=len(followed))
+        needed = walk.app.needed[split + 1 + walk.terms.start_looks :]
+        upper = upper[: len(needed)]
+        share = np.clip(upper - needed, 0.0, 1.0)
+        covered.append(share)
+        busy.append(share[np.ceil(upper) > 1.0])
+    return Floors(floors, _mean(covered), _mean(busy), followed)
+
+
+class _Walk:
+    """One app's planner on its way through a load."""
+
+    def __init__(self, app: AppLoad) -> None:
+        self.app = app
+        self.terms = experts.terms_of(app.spec)
+        self.accounts = experts.opened(self.terms)
+        self.memory: Memory = fresh(levels_for(float(app.needed.max(initial=0.0))))
+        self.alpha = np.array([ALPHA])
+
+    def go(
+        self, load: Load, begin: int, end: int, starts: IntArray, chances: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Floors, experts followed, upper quantiles of looks [begin, end), each of shape (looks,)."""
+        floors, chosen, upper = np.zeros((3, end - begin))
+        fast(follow_looks)(
+            self.memory,
+            self.accounts,
+            self.terms,
+            load.first + begin,
+            self.app.needed[begin:end],
+            self.app.mean[begin:end],
+            starts,
+            chances,
+            self.alpha,
+            floors,
+            chosen,
+            upper,
+        )
+        return floors, chosen, upper
+
+
+def _mean(parts: list[FloatArray]) -> float:
+    values = np.concatenate(parts) if parts else np.zeros(0)
+    return float(values.mean()) if len(values) else float("nan")
