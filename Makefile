@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit ablation frontier generality fuzz fuzz-bytes chaos kills soak overload keys several keda keda-load bench bench-books bench-page bench-large bench-cluster bench-retrain bench-recording fresh loop reload record-kills proto lock lock-run image clean
+.PHONY: install test lint demo audit ablation frontier generality table fuzz fuzz-bytes chaos kills soak overload keys several keda keda-load bench bench-books bench-page bench-large bench-cluster bench-retrain bench-recording fresh loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -67,6 +67,11 @@ frontier: install
 
 generality: install
 	$(BIN)/python -m tests.bench.generality
+
+# make table [ONLY="day traces advice"] [WRITE=1]: the tables of README and docs/advise.md, as Markdown;
+# with WRITE where they stand
+table: install
+	$(BIN)/python -m tests.bench.tables $(ONLY) $(if $(WRITE),--write)
 
 # What the ledger and the metrics cost: throughput with them against without.
 bench-books: install
