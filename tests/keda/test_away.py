@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -14,7 +15,12 @@ from tests.keda.published import Client, scaled_object
 from tests.keda.serving import refused, trigger
 from tests.keda.world import PATIENCE_S, exporter, needs_prometheus, prometheus
 from tests.service.running import Process, get, scaler
+from tests.service.test_prometheus import ask
+from tests.service.test_prometheus import prometheus as scraping
 from warmscaler.service.keda.servicer import METRIC
+
+ROOT = Path(__file__).parents[2]
+DASHBOARD = ROOT / "deploy/grafana/replicas.json"
 
 
 def series(process: Process, name: str) -> dict[str, float]:
@@ -90,6 +96,7 @@ def test_prometheus_killed_and_started_again(tmp_path: Path) -> None:
 
 @needs_prometheus
 def test_apps_without_a_scaled_object_are_exported(world: World, tmp_path: Path) -> None:
+    """To a Prometheus that scrapes it, as the dashboard asks."""
     world.service.in_flight |= {"checkout": 9.0}
     apps, overrides = tmp_path / "apps.toml", tmp_path / "overrides.toml"
     apps.write_text(
@@ -100,11 +107,32 @@ def test_apps_without_a_scaled_object_are_exported(world: World, tmp_path: Path)
         '[[override]]\napp = "checkout"\nfrom = 2020-01-01T00:00:00Z\n'
         "until = 2100-01-01T00:00:00Z\nat_least = 12\n"
     )
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    standing = {
+        "$job": "scaler",
+        "$app": "checkout",
+        "$lead": "1s",
+        "[6h:1m]": "[1m:1s]",
+        "$__rate_interval": "1m",
+    }
     options = ("--prometheus", world.prometheus.url, "--interval", 1, "--dry-run")
     files = ("--apps", apps, "--overrides", overrides, "--metrics-port", 0)
     with scaler(*options, *files, subcommand="keda") as process:
         process.until(r"checkout: 12 wanted: .*override")
         assert series(process, "scaler_desired_replicas") == {'{app="checkout"}': 12.0}
-        quantiles = series(process, "scaler_forecast_concurrency")
-        assert len(quantiles) >= 3
         assert series(process, "scaler_status")['{status="ready"}'] == 1.0
+        existing = set(
+            re.findall(r"^(scaler_\w+)", get(f"{process.page}/metrics")[1], re.MULTILINE)
+        )
+        named = {name for query in queries for name in re.findall(r"\bscaler_\w+", query)}
+        assert named <= existing
+        documented = re.findall(r"scaler_\w+", (ROOT / "docs/platforms.md").read_text())
+        assert existing <= {*documented}
+        with scraping(tmp_path, process.page.removeprefix("http://")) as page:
+            for query in queries:
+                for name, text in standing.items():
+                    query = query.replace(name, text)
+                # What needs the past has it in a second or two.
+                found = ask(page, query, 1)
+                assert {each["metric"].get("app", "checkout") for each in found} == {"checkout"}
