@@ -122,8 +122,7 @@ class LearnedApp(AppPolicy):
     # The scheduler's questions
 
     def arrival(self, now_ms: float, pool: Pool) -> int:
-        start_ms = pool.start_ms
-        traffic = self._traffic
+        start_ms, traffic = pool.start_ms, self._traffic
         if pool.waiting or traffic.behind:
             self._told(traffic.arrived(now_ms, waits=bool(pool.waiting)), start_ms)
         else:
@@ -176,8 +175,7 @@ class LearnedApp(AppPolicy):
             return
         level = self._level(number)
         level.left_ms = at_ms
-        used_ms = at_ms - level.taken_ms
-        level.add_use(used_ms, start_ms)
+        level.add_use(at_ms - level.taken_ms, start_ms)
 
     def idle(self, now_ms: float, pool: Pool) -> float:
         number = pool.busy + 1
@@ -196,8 +194,8 @@ class LearnedApp(AppPolicy):
         if number > MAX_LEVELS:
             return now_ms
         level = self._level(number)
-        if level.left_ms < 0.0:
-            level.left_ms = level.ready_ms = now_ms  # never in use yet: its age counts from now
+        if level.left_ms < 0.0:  # never in use yet: its age counts from now
+            level.left_ms = level.ready_ms = now_ms
         # Starts vary: one that is early for what it was started for is kept for it.
         ahead = level.called_ms >= level.left_ms
         return self._keep(now_ms, pool, number, pool.start_ms if ahead else ROUNDING_MS)
@@ -274,10 +272,9 @@ class LearnedApp(AppPolicy):
         """Until when a level's plan keeps an instance that is there; `now_ms` if it does not."""
         level = self._level(number)
         past_ms = level.past_ms()
-        # Shorter idle times are not even recorded: to release it sooner is never right.
-        since_ms = level.since_ms(now_ms)
+        since_ms = level.since_ms(now_ms)  # shorter ones are not recorded: never released sooner
         age_ms = max(now_ms - since_ms, level.sure_ms)
-        todo = self._plan(number, pool)
+        todo = self._todo(now_ms, number, pool)
         return since_ms - past_ms + todo.hold_until_ms(age_ms + past_ms, early_ms)
 
     def _move_down(self, now_ms: float, pool: Pool, level: int, last: int) -> None:
@@ -300,7 +297,7 @@ class LearnedApp(AppPolicy):
     def _start_again(self, now_ms: float, pool: Pool, number: int) -> None:
         """Sets when to start an instance for a level that is released, now or at its next hold's end."""
         level = self._level(number)
-        todo = self._plan(number, pool)
+        todo = self._todo(now_ms, number, pool)
         past_ms = level.past_ms()
         since_ms = level.since_ms(now_ms)
         age_ms = max(now_ms - since_ms, level.sure_ms) + past_ms
@@ -361,6 +358,10 @@ class LearnedApp(AppPolicy):
             return 0.0 if known is None else known.covered_ms * known.behind
         extra = self._hold_cost * start_ms
         return level.behind * level.covered_ms + (extra if level.excess_ms > extra else 0.0)
+
+    def _todo(self, now_ms: float, number: int, pool: Pool) -> Plan:
+        """The plan of a level for the idle time that is now."""
+        return self._plan(number, pool)
 
     def _plan(self, number: int, pool: Pool) -> Plan:
         level = self._level(number)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warmscaler.models.learned.context.context import Context
 from warmscaler.models.learned.plan import FloatArray
 
 MEMORY_GAPS = 160
@@ -89,6 +90,8 @@ class Model:
     start_ms: float = DEFAULT_START_MS
     """The population's median start-up time."""
     apps: Mapping[str, AppHabits] = field(default_factory=dict)
+    context: Context | None = None
+    """What was learned across apps of when the next use comes; None where it does not pay."""
 
     def settings(self) -> dict[str, float]:
         """The scalars, for a manifest."""

@@ -175,23 +175,33 @@ class Level:
         start_ms: float,
     ) -> Plan:
         """The cheapest by its idle times on the clock of that period; costs as `plan` takes them."""
-        ages = weights = reaches = NOTHING
-        if self.gaps:
-            gaps, lefts, weight = self.weighted_gaps()
-            if period_ms:
-                gaps = gaps + lefts % period_ms
-            ages, weights, reaches = spread(
-                gaps, weight, drift_share=0.0 if period_ms else DRIFT_SHARE
-            )
         return plan(
-            ages,
-            weights,
-            reaches,
+            *self.points(*self.weighted_gaps(), period_ms),
             prior,
             hold_cost=hold_cost,
             miss_cost=miss_cost,
             start_ms=start_ms,
         )
+
+    @staticmethod
+    def points(
+        gaps_ms: FloatArray, lefts_ms: FloatArray, weights: FloatArray, period_ms: float
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Idle times that began so as `spread` spreads them, on the clock of that period."""
+        if not len(gaps_ms):
+            return NOTHING, NOTHING, NOTHING
+        if period_ms:
+            gaps_ms = gaps_ms + lefts_ms % period_ms
+        return spread(gaps_ms, weights, drift_share=0.0 if period_ms else DRIFT_SHARE)
+
+    def remembered(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """As `weighted_gaps`, the oldest first."""
+        first = self.seen % MEMORY_GAPS if len(self.gaps) == MEMORY_GAPS else 0
+        gaps, lefts = (
+            np.array(each[first:] + each[:first], dtype=np.float64)
+            for each in (self.gaps, self.lefts)
+        )
+        return gaps, lefts, recency_weights(len(gaps))
 
     def expected(self, now_ms: float, doubt: float) -> Expected | None:
         """When it will be needed next, by the idle times it remembers; None where it was never left."""

@@ -134,6 +134,10 @@ class Prior:
         """How much of it lies before each age. Shapes (m,)."""
         return np.interp(np.log(ages_ms + LOG_FROM_MS), self._log_from, self._weights)
 
+    def shares(self, bounds_ms: FloatArray) -> FloatArray:
+        """How much of it lies between each of the bounds and the next. Shapes (m,) to (m - 1,)."""
+        return np.diff(self.weight_before(bounds_ms))
+
 
 def spread(
     samples_ms: FloatArray, weights: FloatArray, *, drift_share: float = DRIFT_SHARE
@@ -217,7 +221,7 @@ def plan(
     bounds[:-1:2] = closed
     bounds[1::2] = opening
     bounds[-1] = inf
-    shares = np.diff(prior.weight_before(bounds))
+    shares = prior.shares(bounds)
     strays, within = shares[::2], shares[1::2]
     mass += within
     moment += within * (first + last) / 2.0

@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from warmscaler.models.learned.app import PRIOR_WEIGHT, LearnedApp
+from warmscaler.models.learned.context.ages import prior_weights
+from warmscaler.models.learned.context.app import InContext
 from warmscaler.models.learned.habits import PERIODS_MS, PRICE_RANGE, Model, is_price
 from warmscaler.models.learned.plan import Prior
 from warmscaler.models.policy import AppPolicy, Policy, Pool
@@ -42,11 +44,24 @@ class Learned(Policy):
         if not is_price(self.price):
             raise ValueError(f"the price is {self.price:g}: {PRICE_RANGE}")
         self.prior = Prior(self.model.prior_ms, PRIOR_WEIGHT)
+        self.context = self.model.context
+        self._prior_by_bin = prior_weights(self.prior)
         self.until_ms = 0.0
         """When the training of the model ended, for whoever knows it: see `adopt`."""
 
     def app(self, key: str, memory_mb: int, runtime: str) -> AppPolicy:
-        return LearnedApp(self.price, self.prior, memory_mb, self.model.apps.get(key))
+        habits = self.model.apps.get(key)
+        if self.context is None:
+            return LearnedApp(self.price, self.prior, memory_mb, habits)
+        return InContext(
+            self.price,
+            self.prior,
+            memory_mb,
+            habits,
+            context=self.context,
+            key=key,
+            prior_by_bin=self._prior_by_bin,
+        )
 
     def start_ms(self, key: str, memory_mb: int, runtime: str) -> float:
         habits = self.model.apps.get(key)

@@ -13,7 +13,6 @@ import numpy as np
 
 from warmscaler.data.trace import App, IntArray, Trace
 from warmscaler.models.learned.habits import (
-    MAX_LEVELS,
     MEMORY_GAPS,
     PERIODS_MS,
     AppHabits,
@@ -26,6 +25,7 @@ from warmscaler.models.learned.policy import Learned
 from warmscaler.simulator.figures import figures
 from warmscaler.simulator.replay import replay
 from warmscaler.training.cluster import share, task
+from warmscaler.training.fitting.levels import uses
 from warmscaler.training.fitting.misses import WINDOWS, behind_ms
 from warmscaler.training.workers import parallel
 
@@ -83,20 +83,12 @@ def app_habits(
     if end_ms is None:
         end_ms = float(arrival_ms.max())
     start_ms = create_ms + app.init_ms
-    # A request of no duration still comes before it goes.
-    times = np.concatenate((arrival_ms, arrival_ms + np.maximum(duration_ms, 1)))
-    steps = np.concatenate((np.ones_like(arrival_ms), -np.ones_like(arrival_ms)))
-    order = np.lexsort((steps, times))  # at one instant completions come first
-    times, steps = times[order], steps[order]
-    at_once = np.cumsum(steps)
     use_ms = float(np.maximum(duration_ms, 1).mean())
     levels = []
     order = np.argsort(arrival_ms, kind="stable")
     by_arrival = arrival_ms[order]
     by_done = by_arrival + np.maximum(duration_ms[order], 1)
-    for number in range(1, min(int(at_once.max()), MAX_LEVELS) + 1):
-        taken_ms = times[(steps > 0) & (at_once == number)]
-        left_ms = times[(steps < 0) & (at_once == number - 1)]
+    for number, taken_ms, left_ms in uses(arrival_ms, duration_ms):
         used_ms = (left_ms - taken_ms).astype(np.float64)
         gaps_ms = (taken_ms[1:] - left_ms[:-1]).astype(np.float64)
         excess_ms = np.maximum(used_ms - start_ms, 0.0)

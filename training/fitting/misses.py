@@ -11,7 +11,6 @@ from heapq import heapify, heapreplace
 import numpy as np
 
 from warmscaler.data.trace import IntArray
-from warmscaler.models.learned.plan import FloatArray
 
 WINDOWS = 12
 """Moments that a level is replayed from: after its longest idle times."""
@@ -20,7 +19,7 @@ MOST_REQUESTS = 600
 
 
 def behind_ms(
-    arrival_ms: IntArray, done_ms: IntArray, taken_ms: FloatArray, level: int, start_ms: float
+    arrival_ms: IntArray, done_ms: IntArray, taken_ms: IntArray, level: int, start_ms: float
 ) -> float:
     """The mean waiting, in ms, that an instance of `level` spares from `taken_ms` on, shape (m,).
 

@@ -1,0 +1,116 @@
+"""The learned policy of one app, where a model of the context says how an idle time differs from others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from warmscaler.models.learned.app import LearnedApp
+from warmscaler.models.learned.context.account import Account
+from warmscaler.models.learned.context.calls import Calls
+from warmscaler.models.learned.context.context import Context, Tilted
+from warmscaler.models.learned.context.features import Idle
+from warmscaler.models.learned.habits import MAX_LEVELS, PERIODS_MS, AppHabits
+from warmscaler.models.learned.level import Level
+from warmscaler.models.learned.plan import FloatArray, Plan, Prior, plan
+from warmscaler.models.policy import Pool
+
+ASKED_UNUSED = 8
+"""Where it is not used, one idle time in so many is foreseen all the same, to see whether it would pay."""
+
+
+@dataclass(slots=True)
+class Foreseen:
+    """The plan for one idle time of a level. Times in ms since the epoch."""
+
+    left_ms: float
+    plan: Plan
+    past_ms: float
+    """How far the clock that it was made on had gone when the level was left."""
+    used: bool
+
+
+class InContext(LearnedApp):
+    """Plans anew for each idle time that outlasts its first moments."""
+
+    __slots__ = ("_account", "_calls", "_context", "_foreseen", "_prior_by_bin", "_turn")
+
+    def __init__(
+        self,
+        price: float,
+        prior: Prior,
+        memory_mb: int,
+        habits: AppHabits | None,
+        *,
+        context: Context,
+        key: str,
+        prior_by_bin: FloatArray,
+    ) -> None:
+        super().__init__(price, prior, memory_mb, habits)
+        self._calls = Calls()
+        self._foreseen: dict[int, Foreseen] = {}
+        self._turn = 0
+        self._goes_by(context, key, prior_by_bin)
+
+    def _goes_by(self, context: Context, key: str, prior_by_bin: FloatArray) -> None:
+        self._context, self._prior_by_bin = context, prior_by_bin
+        self._account = Account(context.gain(key))
+
+    def _taken(self, at_ms: float, number: int, start_ms: float) -> None:
+        self._calls.add(at_ms)
+        foreseen = self._foreseen.pop(number, None)
+        if foreseen is not None:
+            level = self._levels[number - 1]
+            if foreseen.left_ms == level.left_ms and level.plans:
+                self._judge(foreseen, number, level, at_ms - level.left_ms, start_ms)
+        super()._taken(at_ms, number, start_ms)
+
+    def _judge(
+        self, foreseen: Foreseen, number: int, level: Level, gap_ms: float, start_ms: float
+    ) -> None:
+        costs = self._hold_cost, self._miss_cost_ms(number, level, start_ms)
+        plain = level.plans[level.clock].cost_of(gap_ms, level.past_ms(), level.sure_ms, *costs)
+        own = foreseen.plan.cost_of(gap_ms, foreseen.past_ms, level.sure_ms, *costs)
+        self._account.add(plain, own)
+
+    def idle(self, now_ms: float, pool: Pool) -> float:
+        number = pool.busy + 1
+        if number > MAX_LEVELS or not self._account.pays:
+            return super().idle(now_ms, pool)
+        self._plan(number, pool)
+        # Most end sooner than what is foreseen of them would take.
+        return now_ms + self._level(number).sure_ms
+
+    def _todo(self, now_ms: float, number: int, pool: Pool) -> Plan:
+        plain = self._plan(number, pool)
+        level = self._level(number)
+        if not level.taken_ms <= level.left_ms != level.ready_ms:
+            return plain  # in use, or never was
+        foreseen = self._foreseen.get(number)
+        if foreseen is None or foreseen.left_ms != level.left_ms:
+            pays = self._account.pays
+            self._turn += 1
+            if not pays and self._turn % ASKED_UNUSED:
+                return plain
+            foreseen = self._foreseen[number] = self._foresee(now_ms, number, level, pool, pays)
+        return foreseen.plan if foreseen.used else plain
+
+    def _foresee(
+        self, now_ms: float, number: int, level: Level, pool: Pool, used: bool
+    ) -> Foreseen:
+        past_ms = level.past_ms()
+        gaps_ms, lefts_ms, weights = level.remembered()
+        points, weight, reaches = level.points(gaps_ms, lefts_ms, weights, PERIODS_MS[level.clock])
+        of = Idle(level.left_ms, number, pool.memory_mb, pool.start_ms, level.covered_ms)
+        tilt = self._context.tilt(
+            of, self._calls, gaps_ms, weights, points - past_ms, weight, self._prior_by_bin, now_ms
+        )
+        todo = plan(
+            points,
+            weight * tilt.at(points - past_ms),
+            reaches,
+            Tilted(self._prior, tilt, past_ms),
+            hold_cost=self._hold_cost,
+            miss_cost=self._miss_cost_ms(number, level, pool.start_ms),
+            start_ms=pool.start_ms,
+        )
+        return Foreseen(level.left_ms, todo, past_ms, used)
