@@ -98,8 +98,8 @@ def day() -> Iterator[str]:
         if each.setting.policy == LEARNED:
             of = each.figures
             yield (
-                f"- **{_name(each.setting, model)}**: {less(of.wait_s, base.wait_s)} waiting and"
-                f" {less(of.wasted_gb_s, base.wasted_gb_s)} memory than fixed 300 s; cold starts"
+                f"- {_name(each.setting, model)}: {less(of.wait_s, base.wait_s)} waiting and"
+                f" {less(of.wasted_gb_s, base.wasted_gb_s)} wasted memory than fixed 300 s; cold starts"
                 f" {100.0 * (base.cold_start_rate or 0.0):.2f} → "
                 f"{100.0 * (of.cold_start_rate or 0.0):.2f} % of requests."
             )
@@ -203,7 +203,7 @@ def _name(setting: Setting, model: Model) -> str:
     if setting.policy == LEARNED:
         price = setting.price or model.price_s_per_gb_s
         where = "of training" if setting.price is None else "told"
-        return f"learned, price {price:.3g} ({where})"
+        return f"**learned**, price {price:.3g} ({where})"
     kind, _, number = setting.policy.partition(":")
     plain = {"fixed": f"fixed {number} s", "greedy-dual": f"greedy-dual, {number} GB"}.get(kind)
     return NAMES.get(setting.policy, plain or setting.policy)
