@@ -23,6 +23,9 @@ RUN /opt/build/bin/pip --python /opt/scaler/bin/python install --no-deps --prefi
     /wheel/*.whl
 
 FROM ${PYTHON} AS runtime
+# LightGBM is linked against the system's OpenMP.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=dependencies /opt/scaler /opt/scaler
 COPY --from=program /program /opt/scaler
 ENV PATH=/opt/scaler/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp \
