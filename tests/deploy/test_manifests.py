@@ -297,7 +297,16 @@ def test_the_image_is_what_the_pods_expect() -> None:
     check = re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", dockerfile, re.MULTILINE)
     assert check is not None
     assert yaml.safe_load(check[1])[:2] == ["scaler", "health"]
-    for word in ("data", "models", "service", "simulator", "training", "cli", "pyproject.toml"):
+    for word in (
+        "data",
+        "models",
+        "replicas",
+        "service",
+        "simulator",
+        "training",
+        "cli",
+        "pyproject.toml",
+    ):
         assert f"!{word}" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
@@ -307,7 +316,7 @@ def test_every_dependency_of_the_image_is_the_locked_one() -> None:
 
     everything, image = pinned("requirements.lock"), pinned("requirements.run.lock")
     assert image < everything
-    left_out = ("matplotlib", "jinja2", "distributed", "pytest", "scikit-learn")
+    left_out = ("matplotlib", "jinja2", "distributed", "pytest")
     assert not [each for each in image if each.split("==")[0] in left_out]
 
 
