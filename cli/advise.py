@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from enum import StrEnum
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +18,12 @@ from rich.table import Table
 
 from warmscaler.cli.console import out, progress, say
 from warmscaler.cli.errors import UserError
+from warmscaler.cli.objective import SecondWaited, asked
 from warmscaler.cli.trace import AppsFile, InitMs, Map, MemoryMb, SetName, Source, layout
 from warmscaler.cli.train import CreateMs
 from warmscaler.data.files import whole
 from warmscaler.data.read import read_trace
+from warmscaler.models.objectives.words import KNOWN, SCORE, Kind
 from warmscaler.models.registry import PolicyError
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.advising import exports
@@ -54,9 +56,18 @@ def advise(
         float | None,
         typer.Option(help="Seconds of waiting a GB·s is worth; else that of the best score."),
     ] = None,
-    gb_hour: Annotated[
-        float | None, typer.Option("--gb-hour", help="What a GB·hour costs, to tell it in money.")
+    objective: Annotated[
+        str | None,
+        typer.Option(help=f"By the price at which learned would meet it: {KNOWN}."),
     ] = None,
+    gb_hour: Annotated[
+        float | None,
+        typer.Option(
+            "--gb-hour",
+            help="What a GB·hour costs, to tell it in money; with --second-waited the price.",
+        ),
+    ] = None,
+    second_waited: SecondWaited = None,
     split: Annotated[
         float, typer.Option(help="Savings are measured from this fraction of the span on.")
     ] = 0.5,
@@ -82,9 +93,7 @@ def advise(
     What they save is measured on the part of the trace they were not made of. The replay judges
     what it prints: `scaler evaluate TRACE --policy advice:FILE` with the file of --format json.
     """
-    for option, value in (("--price", price), ("--gb-hour", gb_hour)):
-        if value is not None and not (isfinite(value) and value > 0.0):
-            raise UserError(f"{option} {value:g}: it must be a number above 0")
+    wanted = asked(price, objective, gb_hour, second_waited, gb_hour_alone=True) or SCORE
     if not 0.0 < split < 1.0:
         raise UserError(f"--split {split:g}: it must lie between 0 and 1")
     if not 0.0 < until <= 1.0:
@@ -97,9 +106,11 @@ def advise(
     part = loaded if until == 1.0 else loaded.between(-inf, loaded.split_ms(until))
     if not len(part):
         raise UserError(f"{trace}: no request before {until:g} of its span")
-    if price is None:
+    price = wanted.value if wanted.kind is Kind.PRICE else 0.0
+    if not price:
         with progress("finding the price", 1) as show:
-            price = fit(part, create_ms=create_ms, jobs=jobs, on_progress=show).price_s_per_gb_s
+            found = fit(part, create_ms=create_ms, objective=wanted, jobs=jobs, on_progress=show)
+        price = found.price_s_per_gb_s
     try:
         with progress("replaying", 1) as show:
             report = work_out(

@@ -15,6 +15,7 @@ from rich.table import Table
 from warmscaler.cli import frontier as frontiers
 from warmscaler.cli.console import out, print_json, print_wide, progress, say
 from warmscaler.cli.errors import UserError
+from warmscaler.cli.objective import ObjectiveOption, SecondWaited, asked
 from warmscaler.cli.pages import Pages, check_pages, check_target, draw
 from warmscaler.cli.replicas import ReplicaOptions
 from warmscaler.cli.replicas import check as check_replicas
@@ -33,7 +34,8 @@ from warmscaler.cli.train import Cluster, CreateMs
 from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.folder import ArtifactError, read_artifact, read_manifest
-from warmscaler.models.learned.habits import PRICE_RANGE, Model, is_price
+from warmscaler.models.learned.habits import Model
+from warmscaler.models.objectives.words import DEFAULT, Objective
 from warmscaler.models.registry import KNOWN, PolicyError
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.cluster import ClusterError, connected
@@ -57,6 +59,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("resource_score", "resource", ".2f"),
     ("cold_start_score", "cold", ".2f"),
     ("cold_start_rate", "cold rate", ".5f"),
+    ("start_rate", "starts", ".5f"),
     ("app_cold_start_rate_p75", "p75 apps", ".3f"),
     ("wasted_gb_s", "wasted GB·s", ",.0f"),
     ("wait_s", "wait s", ",.0f"),
@@ -94,10 +97,12 @@ def evaluate(
     price: Annotated[
         list[float] | None,
         typer.Option(
-            help="For learned: seconds of waiting a GB·s is worth; else as trained. With --replicas"
+            help="For learned: seconds of waiting a GB·s is worth; it stays as it is. With --replicas"
             " it may be repeated."
         ),
     ] = None,
+    objective: ObjectiveOption = None,
+    second_waited: SecondWaited = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Processes at once; else one a core.")
     ] = os.cpu_count() or 1,
@@ -148,7 +153,8 @@ def evaluate(
         str, typer.Option(help="The policy that learned is told against.")
     ] = BASELINE,
     gb_hour: Annotated[
-        float | None, typer.Option(help="For --report: what a GB·h of memory costs.")
+        float | None,
+        typer.Option(help="What a GB·h of memory costs: for --report, or with --second-waited."),
     ] = None,
     said: Annotated[
         list[str] | None,
@@ -170,18 +176,20 @@ def evaluate(
         refuse_layout_on_a_cluster(trace, roles, memory_mb, init_ms, apps)
     if not 0.0 < split < 1.0:
         raise UserError(f"--split {split:g}: it must lie between 0 and 1")
-    for each in price or ():
-        if not is_price(each):
-            raise UserError(f"--price {each:g}: {PRICE_RANGE}")
     if not replicas and len(price or ()) > 1:
         raise UserError("--price: several go with --replicas; give one")
+    for each in price or ():
+        asked(each)
+    wanted = asked(
+        price[0] if price else None, objective, gb_hour, second_waited, gb_hour_alone=True
+    )
     if folds is not None and split != SPLIT:
         raise UserError("--folds splits by itself: leave out --split")
     if folds is not None and (outcomes or report or picture):
         raise UserError("--folds gives figures only: leave out --outcomes, --report, --picture")
     if outcomes is not None and sweep:
         raise UserError("--outcomes goes with one setting a policy: leave out --sweep")
-    if frontier and (policy or price or sweep or folds or outcomes or report or picture):
+    if frontier and (policy or wanted or sweep or folds or outcomes or report or picture):
         raise UserError(
             "--frontier has policies and prices of its own, and gives figures only: it goes with"
             " --split, --model, --create-ms, --jobs, --cluster, --json"
@@ -207,9 +215,7 @@ def evaluate(
         run_replicas(loaded, price, options, json=json)
         return
     try:
-        settings = chosen(
-            _with_baseline(policy or DEFAULT_POLICIES, baseline), price=price[0] if price else None
-        )
+        settings = chosen(_with_baseline(policy or DEFAULT_POLICIES, baseline), objective=wanted)
         trained = None if model is None else read_artifact(model)
         columns = layout(roles, memory_mb, init_ms, apps)
         with connected(cluster, trace, set_name):
@@ -238,6 +244,7 @@ def evaluate(
                     keep_requests=outcomes is not None,
                     keep_replays=report is not None,
                     baseline=baseline,
+                    objective=wanted or DEFAULT,
                 )
                 for part in parts
             ]
@@ -262,12 +269,17 @@ def run(
     keep_requests: bool = False,
     keep_replays: bool = False,
     baseline: str = BASELINE,
+    objective: Objective = DEFAULT,
 ) -> Fold:
-    """Trains if no model is given, then replays every setting."""
+    """Trains for `objective` if no model is given, then replays every setting."""
     if model is None and any(each.policy == "learned" for each in settings):
         with progress("training", 1) as show_training:
             model = evaluation.train(
-                part, create_ms=create_ms, jobs=jobs, on_progress=show_training
+                part,
+                create_ms=create_ms,
+                jobs=jobs,
+                objective=objective,
+                on_progress=show_training,
             )
     settings = evaluation.tune(part, settings, create_ms=create_ms, jobs=jobs)
     measured = []

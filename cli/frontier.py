@@ -9,6 +9,7 @@ from rich.table import Table
 
 from warmscaler.cli.console import progress
 from warmscaler.models.learned.habits import Model
+from warmscaler.models.objectives.words import SCORE
 from warmscaler.training.evaluating.evaluate import Window, train
 from warmscaler.training.evaluating.frontier import Frontier, frontier
 
@@ -17,7 +18,9 @@ def run(part: Window, model: Model | None, create_ms: float, jobs: int) -> Front
     """Trains if no model is given, then replays ours at every price, and the others."""
     if model is None:
         with progress("training", 1) as show_training:
-            model = train(part, create_ms=create_ms, jobs=jobs, on_progress=show_training)
+            model = train(
+                part, create_ms=create_ms, jobs=jobs, objective=SCORE, on_progress=show_training
+            )
     with progress("replaying", 1) as show:
         return frontier(
             part,

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +16,13 @@ import typer
 from warmscaler.cli.console import err, print_json, progress
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.models import StoreOption
+from warmscaler.cli.objective import GbHour, ObjectiveOption, PriceOption, SecondWaited, asked
 from warmscaler.data.files import whole
 from warmscaler.data.read import read_trace
 from warmscaler.data.recording import is_recording, observed_create_ms, read_recording
 from warmscaler.data.trace import Trace, TraceError
 from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import Store, StoreError
-from warmscaler.models.learned.habits import PRICE_RANGE, is_price
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.retraining.drift import Drift
 from warmscaler.training.retraining.job import job
@@ -46,17 +47,20 @@ def retrain_command(
     margin: Annotated[
         float, typer.Option(min=0, max=1, help="By which share it must cost less than the others.")
     ] = 0.01,
-    allow_more_waiting: Annotated[
-        bool,
+    guard: Annotated[
+        str,
         typer.Option(
-            "--allow-more-waiting",
-            help="Promote also what raises cold starts or waiting by over a tenth.",
+            help="Promote nothing that makes requests wait longer, or more of them for a start, by more"
+            " than so; none: promote it."
         ),
+    ] = "10%",
+    allow_more_waiting: Annotated[
+        bool, typer.Option("--allow-more-waiting", help="The same as --guard none.", hidden=True)
     ] = False,
-    price: Annotated[
-        float | None,
-        typer.Option(help="Seconds of waiting a GB·s is worth, as for serve; else found."),
-    ] = None,
+    price: PriceOption = None,
+    objective: ObjectiveOption = None,
+    gb_hour: GbHour = None,
+    second_waited: SecondWaited = None,
     create_ms: Annotated[
         float | None,
         typer.Option(min=0, max=3.6e6, help="What CreateSlot takes; else as recorded."),
@@ -80,14 +84,12 @@ def retrain_command(
     promoted.
     """
     try:
-        if price is not None and not is_price(price):
-            raise UserError(f"--price {price:g}: {PRICE_RANGE}")
         options = Options(
             window_ms=duration_ms("--window", window),
             holdout_ms=None if holdout is None else duration_ms("--holdout", holdout),
             margin=margin,
-            allow_more_waiting=allow_more_waiting,
-            price=price,
+            guard=inf if allow_more_waiting else _share("--guard", guard),
+            objective=asked(price, objective, gb_hour, second_waited),
             create_ms=CREATE_MS if create_ms is None else create_ms,
             jobs=jobs,
             keep=keep,
@@ -135,6 +137,16 @@ def duration_ms(option: str, text: str) -> float:
     if found is None or float(found[1]) <= 0.0:
         raise UserError(f"{option} {text!r}: give a number and m, h or d, as 14d")
     return float(found[1]) * _UNITS_MS[found[2]]
+
+
+def _share(option: str, text: str) -> float:
+    """`10%`, `0.1` or `none`. Raises UserError."""
+    if text == "none":
+        return inf
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
+    if found is None:
+        raise UserError(f"{option} {text!r}: give a share, as 10% or 0.1, or none")
+    return float(found[1]) / (100.0 if found[2] else 1.0)
 
 
 def _read(log: Path, window_ms: float, until_ms: float) -> Trace:

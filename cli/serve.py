@@ -14,6 +14,7 @@ from warmscaler.cli.configuration import mistaken_variables
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.health import address_of, channel_tls, host_of
 from warmscaler.cli.listening import LOCAL, server_tls
+from warmscaler.cli.objective import GbHour, ObjectiveOption, PriceOption, SecondWaited, asked
 from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import StoreError
 from warmscaler.models.registry import PolicyError
@@ -62,9 +63,10 @@ def serve(
     platform: Annotated[str, typer.Option(help="The platform's HOST:PORT.")] = "127.0.0.1:50051",
     policy: Annotated[str, typer.Option(help="fixed:SECONDS, reference, learned, …")] = "learned",
     model: Annotated[Path | None, typer.Option(help="A model made by `scaler train`.")] = None,
-    price: Annotated[
-        float | None, typer.Option(help="Seconds of waiting that a GB·s is worth.")
-    ] = None,
+    price: PriceOption = None,
+    objective: ObjectiveOption = None,
+    gb_hour: GbHour = None,
+    second_waited: SecondWaited = None,
     drain_s: Annotated[
         float, typer.Option("--drain", min=0, help="Seconds to finish and give back after SIGTERM.")
     ] = DRAIN_GRACE_S,
@@ -90,6 +92,9 @@ def serve(
     ] = None,
     shadow_price: Annotated[
         float | None, typer.Option(help="The price of --shadow learned; else as trained.")
+    ] = None,
+    shadow_objective: Annotated[
+        str | None, typer.Option(help="The objective of --shadow learned; else as trained.")
     ] = None,
     record_days: Annotated[
         float, typer.Option(min=0, help="Records are taken away after so many days.")
@@ -214,8 +219,14 @@ def serve(
     if until_closed is not None:
         neighbour = address_of(until_closed, "--until-closed")
         stop_when_closed(neighbour.host, neighbour.port)
-    if shadow != LEARNED and (shadow_model is not None or shadow_price is not None):
-        raise UserError("--shadow-model and --shadow-price go with --shadow learned")
+    wanted = asked(price, objective, gb_hour, second_waited)
+    shadow_wanted = asked(shadow_price, shadow_objective, prefix="--shadow-")
+    if shadow != LEARNED and (shadow_model is not None or shadow_wanted is not None):
+        raise UserError(
+            "--shadow-model, --shadow-price and --shadow-objective go with --shadow learned"
+        )
+    if wanted is not None and policy != LEARNED:
+        raise UserError(f"an objective is for the learned policy, not for {policy}")
     if model is not None and policy != LEARNED:
         raise UserError(f"--model is for the learned policy, not for {policy}")
     if store is not None and policy != LEARNED:
@@ -249,14 +260,14 @@ def serve(
         log.warning("in the clear on %s: whoever reaches it can call; see --tls-cert", host)
     try:
         if store is None:
-            chosen = choose_policy(policy, model, price, strict=strict_model)
-            follower = mend_later(chosen, model, price)
+            chosen = choose_policy(policy, model, wanted, strict=strict_model)
+            follower = mend_later(chosen, model, wanted)
         else:
-            chosen, follower = follow_store(store, model, price, strict=strict_model)
+            chosen, follower = follow_store(store, model, wanted, strict=strict_model)
         operations = replace(operations, follower=follower)
         if shadow is not None:
             beside = choose_policy(
-                shadow, shadow_model, shadow_price, strict=shadow_model is not None
+                shadow, shadow_model, shadow_wanted, strict=shadow_model is not None
             )
             operations = replace(operations, shadow=beside.policy)
         if otlp is not None:

@@ -12,6 +12,7 @@ import typer
 
 from warmscaler.cli.console import progress, say
 from warmscaler.cli.errors import UserError
+from warmscaler.cli.objective import GbHour, ObjectiveOption, PriceOption, SecondWaited, asked
 from warmscaler.cli.trace import (
     AppsFile,
     InitMs,
@@ -24,6 +25,7 @@ from warmscaler.cli.trace import (
 )
 from warmscaler.data.read import read_trace
 from warmscaler.models.artifact.folder import ArtifactError, check_target, write_artifact
+from warmscaler.models.objectives.words import DEFAULT
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.cluster import ClusterError, connected
 from warmscaler.training.fitting.fit import fit
@@ -50,6 +52,10 @@ def train(
         float, typer.Option(help="Train on this fraction of the trace's span, above 0 to 1.")
     ] = 1.0,
     create_ms: CreateMs = CREATE_MS,
+    price: PriceOption = None,
+    objective: ObjectiveOption = None,
+    gb_hour: GbHour = None,
+    second_waited: SecondWaited = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Processes at once; else one a core.")
     ] = os.cpu_count() or 1,
@@ -61,6 +67,7 @@ def train(
     apps: AppsFile = None,
 ) -> None:
     """Fits the learned policy's model and writes it with a manifest of what it came from."""
+    wanted = asked(price, objective, gb_hour, second_waited) or DEFAULT
     if cluster is not None:
         refuse_layout_on_a_cluster(trace, roles, memory_mb, init_ms, apps)
     if not 0.0 < until <= 1.0:
@@ -76,10 +83,15 @@ def train(
             if not len(part):
                 raise UserError(f"{trace}: no request before {until:g} of its span to train on")
             with progress("training", 1) as show:
-                model = fit(part, create_ms=create_ms, jobs=jobs, on_progress=show)
+                model = fit(
+                    part, create_ms=create_ms, objective=wanted, jobs=jobs, on_progress=show
+                )
         source = trained_on(part) | {"until": until, "create_ms": create_ms}
         created = datetime.now(UTC).isoformat(timespec="seconds")
         write_artifact(out, model, {"created": created, "trained_on": source})
     except (ArtifactError, ClusterError) as error:
         raise UserError(str(error)) from None
-    say(f"model of {source['apps']:,} apps from {len(part):,} requests written to {out}")
+    say(
+        f"model of {source['apps']:,} apps from {len(part):,} requests written to {out},"
+        f" objective {wanted}, price {model.price_s_per_gb_s:.3g} s per GB·s to begin with"
+    )

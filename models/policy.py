@@ -36,6 +36,8 @@ class Wait:
     from_ms: float
     """When it arrived."""
     to_ms: float
+    queued: bool = False
+    """An instance served it that was busy when it came: it waited for no start."""
 
 
 class Instance:
@@ -51,6 +53,7 @@ class Instance:
         "request",
         "started_ms",
         "state",
+        "taken_ms",
         "timer_ms",
         "wait",
     )
@@ -67,6 +70,8 @@ class Instance:
         """The request it serves; while it starts, the request it was started for and must serve."""
         self.idle_since_ms = 0.0
         """While it is idle, and until its next request is done; 0 where it was not idle before."""
+        self.taken_ms = 0.0
+        """When it was given to the request that it serves, or served last."""
         self.expires_ms = FOREVER_MS
         self.timer_ms = FOREVER_MS
         """When its earliest pending timer rings; never later than `expires_ms` while idle."""
@@ -195,6 +200,24 @@ class AppPolicy(ABC):
         return Outlook("goes by rules of its own", start_ms=self.wake_ms)
 
 
+class Watcher:
+    """Told by the scheduler what the fleet holds and whom it served, after it happened; never asked."""
+
+    __slots__ = ()
+
+    def started(self, now_ms: float, instance: Instance) -> None:
+        """CreateSlot is called, or the instance is one of an earlier run: from now on it is held."""
+
+    def released(self, now_ms: float, instance: Instance) -> None:
+        """DestroySlot is called, or there is no such slot: it is held no longer."""
+
+    def done(self, now_ms: float, instance: Instance, wait: Wait | None) -> None:
+        """The request is done that the instance has served since `taken_ms`; it waited so before."""
+
+    def forgotten(self, key: str) -> None:
+        """The app is not known any more."""
+
+
 class Policy(ABC):
     """What the apps share: how requests are bound, what a new app starts from, global limits."""
 
@@ -202,6 +225,8 @@ class Policy(ABC):
     late_binding: ClassVar[bool] = False
     """Whether a waiting request takes the first instance of its app to become free or ready.
     Otherwise it is bound to the instance started for it, as the contest's reference does."""
+    watcher: Watcher | None = None
+    """Who wants to be told what is held and served; few do."""
 
     by_level: ClassVar[bool] = False
     """Whether it keeps the k-th instance by how long k requests at once are away. An instance that

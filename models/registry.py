@@ -8,8 +8,9 @@ from math import isfinite
 
 from warmscaler.models.advised.file import AdviceError, read_advice
 from warmscaler.models.advised.policy import Advised
-from warmscaler.models.learned.habits import PRICE_RANGE, Model, is_price
+from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
+from warmscaler.models.objectives.words import Objective, ObjectiveError, at_price
 from warmscaler.models.policy import Policy
 from warmscaler.models.published.cidre import Cidre
 from warmscaler.models.published.fixed import Fixed, Reference
@@ -45,20 +46,29 @@ class PolicyError(ValueError):
     """A policy that cannot be made. Its text is one line: what is wrong and what is known."""
 
 
-def make_policy(name: str, model: Model | None = None, price: float | None = None) -> Policy:
+def make_policy(
+    name: str,
+    model: Model | None = None,
+    price: float | None = None,
+    *,
+    objective: Objective | None = None,
+) -> Policy:
     """The policy called `name`, one of `KNOWN`. Raises `PolicyError`.
 
-    `learned` needs a `model`; `price` (seconds of waiting per GB·s) is for it alone, and None
-    means the price found in training.
+    `learned` needs a `model`; `price` (seconds of waiting per GB·s) and `objective` are for it alone,
+    and without either it goes by the objective that the model was trained for.
     """
     kind, colon, text = name.partition(":")
     if kind == "learned" and not colon:
         if model is None:
             raise PolicyError("the policy learned needs a model: train one, name it with --model")
-        if price is not None and not is_price(price):
-            raise PolicyError(f"the price is {price:g}: {PRICE_RANGE}")
+        if price is not None:
+            try:
+                objective = at_price(price)
+            except ObjectiveError as error:
+                raise PolicyError(str(error)) from None
         try:
-            return Learned(model, price)
+            return Learned(model, objective=objective)
         except ValueError as error:  # the model's own price
             raise PolicyError(f"the model cannot be used: {error}") from None
     if kind == "reference" and not colon:

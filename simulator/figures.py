@@ -35,6 +35,20 @@ class Figures:
     execution_s: float
     wait_s: float
     wait_p99_ms: float
+    span_s: float
+    """How long it took, from the split or the first arrival to the end."""
+
+    @property
+    def start_rate(self) -> float | None:
+        """The share of the requests that waited for an instance to start."""
+        if self.cold_starts is None or self.queued is None:
+            return None
+        return (self.cold_starts - self.queued) / max(self.requests, 1)
+
+    @property
+    def mean_gb(self) -> float:
+        """Memory of the slots, on average."""
+        return self.slot_gb_s / self.span_s if self.span_s else 0.0
 
 
 def scores(
@@ -44,13 +58,6 @@ def scores(
     resource = 50.0 * execution_gb_s / slot_gb_s if slot_gb_s else 0.0
     busy_s = execution_s + wait_s
     return resource, 50.0 * execution_s / busy_s if busy_s else 0.0
-
-
-def price_s_per_gb_s(
-    execution_gb_s: float, slot_gb_s: float, execution_s: float, wait_s: float
-) -> float:
-    """Seconds of waiting that a GB·s is worth where the score is stationary: its exchange rate."""
-    return execution_gb_s / slot_gb_s**2 * (execution_s + wait_s) ** 2 / execution_s
 
 
 def memory_gb(trace: Trace) -> FloatArray:
@@ -99,6 +106,7 @@ def figures(trace: Trace, result: Replay, split_ms: float) -> Figures:
         cold_starts=int(cold.sum()),
         queued=int((queued(trace, result) & rows).sum()),
         rate_p75=float(np.quantile(rates, 0.75)) if len(rates) else 0.0,
+        span_s=_span_s(trace, split_ms, result.end_ms),
     )
 
 
@@ -128,6 +136,7 @@ def clairvoyant(trace: Trace, split_ms: float, *, create_ms: float = CREATE_MS) 
         cold_starts=None,
         queued=None,
         rate_p75=None,
+        span_s=_span_s(trace, split_ms, float((trace.arrival_ms + trace.duration_ms).max())),
     )
 
 
@@ -157,6 +166,10 @@ def charged_gaps_ms(
     return charged_ms
 
 
+def _span_s(trace: Trace, split_ms: float, end_ms: float) -> float:
+    return max(end_ms - max(split_ms, float(trace.arrival_ms[0])), 0.0) / 1000.0
+
+
 def _figures(
     trace: Trace,
     rows: npt.NDArray[np.bool_],
@@ -166,6 +179,7 @@ def _figures(
     cold_starts: int | None,
     queued: int | None,
     rate_p75: float | None,
+    span_s: float,
 ) -> Figures:
     execution_s = trace.duration_ms[rows] / 1000.0
     execution_gb_s = float((execution_s * memory_gb(trace)[trace.app[rows]]).sum())
@@ -188,4 +202,5 @@ def _figures(
         execution_s=total_s,
         wait_s=wait_s,
         wait_p99_ms=float(np.quantile(wait_ms, 0.99)) if requests else 0.0,
+        span_s=span_s,
     )

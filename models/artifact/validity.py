@@ -7,8 +7,9 @@ from math import isfinite
 import numpy as np
 
 from warmscaler.models.artifact.folder import ArtifactError
-from warmscaler.models.learned.habits import MAX_LEVELS, PRICE_RANGE, Model, is_price
+from warmscaler.models.learned.habits import MAX_LEVELS, Model
 from warmscaler.models.learned.plan import FloatArray
+from warmscaler.models.objectives.price import PRICE_RANGE, is_price
 
 MOST_GAPS = 1_024
 """Idle times of a level: more than training ever kept; the latest are taken."""

@@ -12,6 +12,7 @@ from warmscaler.models.learned.plan import ROUNDING_MS, Plan, Prior
 from warmscaler.models.learned.queue import saved_ms
 from warmscaler.models.learned.remembered import MOST_LEVELS, LevelSeen, pack, unpack
 from warmscaler.models.learned.traffic import Traffic
+from warmscaler.models.objectives.price import Price
 from warmscaler.models.outlook import Outlook
 from warmscaler.models.policy import AppPolicy, Pool, Wait
 
@@ -34,8 +35,8 @@ RULE = "keeps an instance, or starts one ahead, where that costs less than the w
 class LearnedApp(AppPolicy):
     __slots__ = (
         "_crowd",
-        "_hold_cost",
         "_levels",
+        "_memory_gb",
         "_price",
         "_prior",
         "_traffic",
@@ -44,13 +45,12 @@ class LearnedApp(AppPolicy):
     )
 
     def __init__(
-        self, price: float, prior: Prior, memory_mb: int, habits: AppHabits | None
+        self, price: Price, prior: Prior, memory_mb: int, habits: AppHabits | None
     ) -> None:
-        """`price` in seconds of waiting per GB·s; `habits` are what training knows of the app."""
+        """`price` is read at every decision; `habits` are what training knows of the app."""
         super().__init__()
         self._price, self._prior = price, prior
-        self._hold_cost = price * memory_mb / 1024.0
-        """Milliseconds of waiting that a millisecond of an instance is worth."""
+        self._memory_gb = memory_mb / 1024.0
         self._levels: list[Level] = []
         self._wakes: dict[int, float] = {}
         self._traffic = Traffic()
@@ -73,7 +73,7 @@ class LearnedApp(AppPolicy):
 
     def relearn(
         self,
-        price: float,
+        price: Price,
         prior: Prior,
         memory_mb: int,
         habits: AppHabits | None,
@@ -83,7 +83,7 @@ class LearnedApp(AppPolicy):
     ) -> None:
         """Goes by another model from now on, and keeps what was seen here; see `Learned.adopt`."""
         self._price, self._prior = price, prior
-        self._hold_cost = price * memory_mb / 1024.0
+        self._memory_gb = memory_mb / 1024.0
         known = () if habits is None else habits.levels
         if known:
             self._level(len(known))
@@ -118,6 +118,11 @@ class LearnedApp(AppPolicy):
     def levels(self) -> Sequence[Level]:
         """What is known of each level, the first first."""
         return self._levels
+
+    @property
+    def _hold_cost(self) -> float:
+        """Milliseconds of waiting that a millisecond of an instance is worth."""
+        return self._price.s_per_gb_s * self._memory_gb
 
     # The scheduler's questions
 
@@ -210,7 +215,7 @@ class LearnedApp(AppPolicy):
         return until_ms
 
     def resized(self, pool: Pool) -> None:
-        self._hold_cost = self._price * pool.memory_mb / 1024.0
+        self._memory_gb = pool.memory_mb / 1024.0
         for number, level in enumerate(self._levels, start=1):
             level.plans = []
             level.sure_ms = self._sure_ms(number, level, pool.start_ms)
@@ -373,6 +378,14 @@ class LearnedApp(AppPolicy):
                 self._plan_on(period_ms, number, level, pool.start_ms) for period_ms in PERIODS_MS
             ]
             level.replan_at = level.seen + 1
+            level.price = self._price.s_per_gb_s
+        elif level.price != self._price.s_per_gb_s:
+            # The clock gone by; the others are planned by the new price in their turn.
+            level.price = self._price.s_per_gb_s
+            level.sure_ms = self._sure_ms(number, level, pool.start_ms)
+            level.plans[level.clock] = self._plan_on(
+                PERIODS_MS[level.clock], number, level, pool.start_ms
+            )
         elif level.seen >= level.replan_at:
             # The clock gone by and one other, in turn, and not at once: no request waits for all.
             others = max(len(PERIODS_MS) - 1, 1)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from warmscaler.models.learned.context.context import Context
 from warmscaler.models.learned.plan import FloatArray
+from warmscaler.models.objectives.words import OWN_PRICE, Objective, parse
 
 MEMORY_GAPS = 160
 """Idle times remembered per level."""
@@ -53,17 +54,6 @@ class LevelHabits:
         return self.gaps_ms[longer].tolist(), (self.phases_ms[longer] - PERIODS_MS[-1]).tolist()
 
 
-MIN_PRICE, MAX_PRICE = 1e-6, 1e6
-"""Seconds of waiting that a GB·s can be worth: beyond, nothing is ever kept, or nothing ever released."""
-
-PRICE_RANGE = f"it must be from {MIN_PRICE:g} to {MAX_PRICE:g} seconds per GB·s"
-
-
-def is_price(price: float) -> bool:
-    """Whether it is one that decisions can be taken by; NaN is none."""
-    return MIN_PRICE <= price <= MAX_PRICE
-
-
 @dataclass(frozen=True, slots=True)
 class AppHabits:
     """What the trace says of one app."""
@@ -82,7 +72,7 @@ def _default_prior() -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What training learns: the population, each app seen, and the price for the best score."""
+    """What training learns: the population, each app seen, and the price to begin with."""
 
     price_s_per_gb_s: float = DEFAULT_PRICE
     prior_ms: FloatArray = field(default_factory=_default_prior)
@@ -92,10 +82,16 @@ class Model:
     apps: Mapping[str, AppHabits] = field(default_factory=dict)
     context: Context | None = None
     """What was learned across apps of when the next use comes; None where it does not pay."""
+    objective: Objective = OWN_PRICE
+    """What the price was found for, and is moved for while serving."""
 
-    def settings(self) -> dict[str, float]:
+    def settings(self) -> dict[str, float | str]:
         """The scalars, for a manifest."""
-        return {"price_s_per_gb_s": self.price_s_per_gb_s, "start_ms": self.start_ms}
+        return {
+            "price_s_per_gb_s": self.price_s_per_gb_s,
+            "start_ms": self.start_ms,
+            "objective": str(self.objective),
+        }
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything else as flat arrays; levels follow each other app by app."""
@@ -162,6 +158,8 @@ class Model:
             np.asarray(arrays["prior_ms"], dtype=float),
             float(settings["start_ms"]),
             apps,
+            # One that was trained before there were any goes by its price.
+            objective=parse(settings["objective"]) if "objective" in settings else OWN_PRICE,
         )
 
 

@@ -50,6 +50,7 @@ class Level:
         "left_ms",
         "lefts",
         "plans",
+        "price",
         "ready_ms",
         "replan_at",
         "replan_uses",
@@ -83,6 +84,8 @@ class Level:
         self.behind = 1.0
         """As in `LevelHabits`."""
         self.plans: list[Plan] = []
+        self.price = 0.0
+        """That the plan gone by was made at, in seconds per GB·s."""
         self.costs = [0.0] * len(PERIODS_MS)
         """What following each clock's plan would have cost an idle time, on average of late."""
         self.clock = 0

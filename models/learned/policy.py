@@ -6,7 +6,8 @@ waited (`warmscaler.models.learned.traffic`), and the problem splits into one sm
 `warmscaler.models.learned.plan` for its solution.
 
 **The price** says how many seconds of waiting a GB·s is worth; with it, memory and waiting are one
-currency and every decision is taken alone.
+currency and every decision is taken alone. It is read at each of them: see
+`warmscaler.models.objectives.steering`.
 
 **Waiting can be right.** Requests are bound late. For the first level a miss costs a start; for
 level k > 1 it costs what level k is in use for, which is learned per level: often a few ms, and then no
@@ -24,37 +25,66 @@ from collections.abc import Iterable
 from warmscaler.models.learned.app import PRIOR_WEIGHT, LearnedApp
 from warmscaler.models.learned.context.ages import prior_weights
 from warmscaler.models.learned.context.app import InContext
-from warmscaler.models.learned.habits import PERIODS_MS, PRICE_RANGE, Model, is_price
+from warmscaler.models.learned.habits import PERIODS_MS, Model
 from warmscaler.models.learned.plan import Prior
+from warmscaler.models.objectives.price import Price
+from warmscaler.models.objectives.steering import steering
+from warmscaler.models.objectives.words import Kind, Objective, at_price
 from warmscaler.models.policy import AppPolicy, Policy, Pool
 
 
 class Learned(Policy):
-    """Habits per app and level, and the price."""
+    """Habits per app and level, and the price, which an objective may move."""
 
     name = "learned"
     late_binding = True
     by_level = True
 
-    def __init__(self, model: Model | None = None, price: float | None = None) -> None:
-        """`model` None is the built-in prior; the price None is the model's own."""
+    def __init__(
+        self,
+        model: Model | None = None,
+        price: float | None = None,
+        *,
+        objective: Objective | None = None,
+    ) -> None:
+        """`model` None is the built-in prior. A `price` stays as it is; an `objective` moves its own,
+        from the model's on; neither is the model's objective. Raises ValueError for no price."""
         self.model = model or Model()
-        self.price = self.model.price_s_per_gb_s if price is None else price
-        """Seconds of waiting that a GB·s is worth."""
-        if not is_price(self.price):
-            raise ValueError(f"the price is {self.price:g}: {PRICE_RANGE}")
+        if price is not None:
+            objective = at_price(price)
+        self.objective = objective or self.model.objective
+        start = self.model.price_s_per_gb_s
+        if self.objective.kind is Kind.PRICE:
+            start = self.objective.value or start
+        self._price = Price(start)
+        self.steering = self.watcher = steering(self.objective, start)
+        """Who moves the price; None where it stays as it is."""
+        if self.steering is not None:
+            self._price = self.steering.price
         self.prior = Prior(self.model.prior_ms, PRIOR_WEIGHT)
         self.context = self.model.context
         self._prior_by_bin = prior_weights(self.prior)
         self.until_ms = 0.0
         """When the training of the model ended, for whoever knows it: see `adopt`."""
 
+    @property
+    def price(self) -> float:
+        """Seconds of waiting that a GB·s is worth, now."""
+        return self._price.s_per_gb_s
+
+    def follow(self, before: Policy) -> None:
+        """Takes the place of another one: where both have the same objective, its account goes on."""
+        if isinstance(before, Learned) and before.objective == self.objective and self.steering:
+            self.steering = self.watcher = before.steering
+            assert before.steering is not None  # noqa: S101 - the same objective has one too
+            self._price = before.steering.price
+
     def app(self, key: str, memory_mb: int, runtime: str) -> AppPolicy:
         habits = self.model.apps.get(key)
         if self.context is None:
-            return LearnedApp(self.price, self.prior, memory_mb, habits)
+            return LearnedApp(self._price, self.prior, memory_mb, habits)
         return InContext(
-            self.price,
+            self._price,
             self.prior,
             memory_mb,
             habits,
@@ -84,7 +114,7 @@ class Learned(Policy):
         """
         if isinstance(pool.policy, LearnedApp):
             pool.policy.relearn(
-                self.price,
+                self._price,
                 self.prior,
                 pool.memory_mb,
                 self.model.apps.get(pool.key),

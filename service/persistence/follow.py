@@ -20,6 +20,7 @@ from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import Pointer, StoreError
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
+from warmscaler.models.objectives.words import DEFAULT, Objective
 from warmscaler.models.policy import Pool
 from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.service.switch_interval import switch_soon
@@ -55,7 +56,7 @@ class Follower:
         self,
         store: Source,
         *,
-        price: float | None = None,
+        objective: Objective | None = None,
         poll_s: float = POLL_S,
         once: bool = False,
     ) -> None:
@@ -73,7 +74,7 @@ class Follower:
         self.reloads = 0
         self.refusals = 0
         self._store = store
-        self._price = price
+        self._objective = objective
         self._poll_s = poll_s
         self._once = once
         self._on_change: Callable[[], None] = lambda: None
@@ -94,11 +95,11 @@ class Follower:
             pointer = self._store.pointer()
         except StoreError as error:
             self.problem = str(error)
-            return Learned(price=self._price)
+            return self._built_in()
         if pointer is None:
             self.empty = True
             self.problem = f"{self._store.location}: no version is in service yet"
-            return Learned(price=self._price)
+            return self._built_in()
         for version in (pointer.version, *pointer.history[-2::-1]):
             try:
                 policy, manifest = self._load(version, pointer)
@@ -108,7 +109,7 @@ class Follower:
             else:
                 self.version, self.manifest = version, manifest
                 return policy
-        return Learned(price=self._price)
+        return self._built_in()
 
     def about(self) -> dict[str, str]:
         """What serves, for people and metrics."""
@@ -179,7 +180,7 @@ class Follower:
             model, manifest = self._store.read(version)
             if version == pointer.version and manifest["sha256"] != pointer.sha256:
                 raise StoreError(f"version {version}: is not the one that was promoted")
-            policy = Learned(model, self._price)
+            policy = Learned(model, objective=self._objective)
             policy.until_ms = trained_until_ms(manifest)
             _try(policy)
         except (StoreError, ArtifactError):
@@ -187,6 +188,9 @@ class Follower:
         except Exception as error:
             raise ArtifactError(f"version {version}: {type(error).__name__}: {error}") from None
         return policy, manifest
+
+    def _built_in(self) -> Learned:
+        return Learned(Model(objective=DEFAULT), objective=self._objective)
 
     def _tell(self, problem: str | None) -> None:
         if problem != self.problem:
@@ -204,7 +208,8 @@ class Follower:
         self, policy: Learned, version: str, manifest: Mapping[str, Any], done: Event
     ) -> None:
         scheduler = self._scheduler
-        scheduler.policy = policy
+        policy.follow(scheduler.policy)
+        scheduler.go_by(policy)
         self.version, self.manifest, self.problem = version, manifest, None
         self.reloads += 1
         log.info("version %s is in service", version)

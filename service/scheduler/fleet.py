@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 
 from warmscaler.models.policy import Instance, Policy, Pool, State, Wait
-from warmscaler.service.scheduler.actions import Action, Assign, CreateSlot, DestroySlot, Refuse
+from warmscaler.service.scheduler.actions import (
+    Action,
+    Assign,
+    CreateSlot,
+    DestroySlot,
+    ForgetApp,
+    Refuse,
+)
 from warmscaler.service.scheduler.apps import Apps
 from warmscaler.service.scheduler.limits import Limits, Room
 
@@ -17,6 +24,7 @@ class Fleet:
 
     def __init__(self, policy: Policy, id_prefix: str, limits: Limits) -> None:
         self.policy = policy
+        self.watcher = policy.watcher
         self.pools = Apps()
         self.instances: dict[str, Instance] = {}
         """Every instance whose slot exists or is on its way, until it is destroyed."""
@@ -79,7 +87,7 @@ class Fleet:
             self.pools.occupy(pool)
         actions: list[Action] = []
         for victim in self.policy.make_room(now_ms, room.used_mb, pool.memory_mb):
-            actions += self.destroy(victim.idle.pop(0), "evicted to make room")
+            actions += self.destroy(now_ms, victim.idle.pop(0), "evicted to make room")
         self._started += 1
         instance = Instance(f"{self._id_prefix}{self._started}", pool, now_ms)
         if request is not None:
@@ -89,10 +97,16 @@ class Fleet:
         pool.starting += 1
         pool.started_sum_ms += now_ms
         self.starting += 1
-        self.instances[instance.id] = instance
-        room.takes(instance)
+        self.takes_up(now_ms, instance)
         actions.append(CreateSlot(instance))
         return actions
+
+    def takes_up(self, now_ms: float, instance: Instance) -> None:
+        """There will be a slot of this instance, or there is."""
+        self.instances[instance.id] = instance
+        self.room.takes(instance)
+        if self.watcher is not None:
+            self.watcher.started(now_ms, instance)
 
     def _find_room(self, now_ms: float, pool: Pool, request: Hashable | None) -> list[Action]:
         """A start that a limit forbids, or before which others want room: its request waits, and
@@ -186,8 +200,9 @@ class Fleet:
         if not retry:
             actions += self.refuse_waiters(now_ms, pool, request, reason)
         if slot_exists:
-            actions += self.destroy(instance, reason)
+            actions += self.destroy(now_ms, instance, reason)
         else:
+            self._released(now_ms, instance)
             actions += self.forget(now_ms, instance)
         if retry:
             return actions + self.start_again(now_ms, pool, request)
@@ -210,7 +225,7 @@ class Fleet:
     def outdated(self, now_ms: float, instance: Instance) -> list[Action]:
         """An instance that is free or ready, of a deployment that is not in force any more, goes;
         a request that might have had it gets a start."""
-        actions = self.destroy(instance, DEPLOYED_ANEW)
+        actions = self.destroy(now_ms, instance, DEPLOYED_ANEW)
         if self.without_start(instance.pool) and instance.pool not in self.wanting:
             actions += self.start(now_ms, instance.pool, None)
         return actions
@@ -223,11 +238,25 @@ class Fleet:
             del self.bound[request]
             instance.pool.bound -= 1
         self.waiting -= 1
+        # It had begun to serve the request before this one when this one came.
+        queued = instance.state is State.BUSY and instance.taken_ms <= arrived_ms
         instance.state = State.BUSY
         instance.request = request
-        instance.wait = Wait(arrived_ms, now_ms)
+        instance.taken_ms = now_ms
+        instance.wait = Wait(arrived_ms, now_ms, queued)
         instance.pool.busy += 1
         return Assign(request, instance)
+
+    def done(self, now_ms: float, instance: Instance) -> None:
+        """The request of a busy instance is done; what becomes of the instance is to be decided."""
+        pool = instance.pool
+        instance.request = None
+        instance.idle_since_ms = 0.0
+        pool.busy -= 1
+        wait, instance.wait = instance.wait, None
+        pool.policy.completion(now_ms, pool, wait)
+        if self.watcher is not None:
+            self.watcher.done(now_ms, instance, wait)
 
     def bind_oldest(self, now_ms: float, instance: Instance) -> Assign:
         """Gives it to the request of its app that waits the longest."""
@@ -262,13 +291,18 @@ class Fleet:
         """Takes the least recently idle instance of an app away, against its policy's word."""
         instance = pool.idle.pop(0)
         pool.policy.evicted(now_ms, pool)
-        return self.destroy(instance, reason)
+        return self.destroy(now_ms, instance, reason)
 
-    def destroy(self, instance: Instance, reason: str) -> list[Action]:
+    def destroy(self, now_ms: float, instance: Instance, reason: str) -> list[Action]:
         """Gives back the slot of an instance already taken off its pool's idle ones."""
+        self._released(now_ms, instance)
         instance.state = State.DESTROYING
         self.room.leaves(instance)
         return [DestroySlot(instance, reason)]
+
+    def _released(self, now_ms: float, instance: Instance) -> None:
+        if self.watcher is not None:
+            self.watcher.released(now_ms, instance)
 
     def forget(self, now_ms: float, instance: Instance) -> list[Action]:
         """There is no slot of this instance any more."""
@@ -278,6 +312,13 @@ class Fleet:
         actions = self._use_room(now_ms) if self.wanting else []
         self.vacate(now_ms, instance.pool)
         return actions
+
+    def forgotten(self, keys: Sequence[str]) -> list[ForgetApp]:
+        """These apps are not known any more."""
+        if self.watcher is not None:
+            for key in keys:
+                self.watcher.forgotten(key)
+        return [ForgetApp(key) for key in keys]
 
     def vacate(self, now_ms: float, pool: Pool) -> None:
         """Its app may be forgotten from now on, where nothing is left of it."""

@@ -27,7 +27,6 @@ from warmscaler.service.scheduler.actions import (
     Action,
     Actions,
     Assign,
-    ForgetApp,
     InitInstance,
     Refuse,
 )
@@ -91,6 +90,7 @@ class Scheduler:
             instance = pool.idle.pop()
             instance.state = State.BUSY
             instance.request = request
+            instance.taken_ms = now_ms
             pool.busy += 1
             starts = pool.policy.arrival(now_ms, pool)
             if pool.policy.wake_ms < pool.timer_ms:
@@ -137,7 +137,7 @@ class Scheduler:
                 return (Refuse(request, reason, overload=True),)
             forgotten.append(missed_least)
         actions = self._wait(now_ms, self._add_pool(key, memory_mb, runtime), request)
-        return [*actions, *map(ForgetApp, forgotten)] if forgotten else actions
+        return [*actions, *self._fleet.forgotten(forgotten)] if forgotten else actions
 
     def _wait(self, now_ms: float, pool: Pool, request: Hashable) -> Actions:
         fleet = self._fleet
@@ -167,13 +167,9 @@ class Scheduler:
             return _NOTHING
         pool = instance.pool
         policy = pool.policy
-        instance.request = None
-        instance.idle_since_ms = 0.0
-        pool.busy -= 1
-        wait, instance.wait = instance.wait, None
-        policy.completion(now_ms, pool, wait)
+        fleet.done(now_ms, instance)
         if need_destroy:
-            actions = fleet.destroy(instance, "the instance is bad")
+            actions = fleet.destroy(now_ms, instance, "the instance is bad")
             actions += fleet.replace(now_ms, pool)
         elif instance.deployment != pool.deployment:
             actions = fleet.outdated(now_ms, instance)
@@ -182,12 +178,12 @@ class Scheduler:
                 return (fleet.bind_oldest(now_ms, instance),)
             if not fleet.room.must_yield(pool):
                 return [fleet.bind_oldest(now_ms, instance), *fleet.wants_less(now_ms, pool)]
-            actions = fleet.destroy(instance, "it makes room for another app")
+            actions = fleet.destroy(now_ms, instance, "it makes room for another app")
             actions += fleet.replace(now_ms, pool)
         elif self.draining:
-            return fleet.destroy(instance, "the scaler is shutting down")
+            return fleet.destroy(now_ms, instance, "the scaler is shutting down")
         elif self._wanting and fleet.room.short():
-            return fleet.destroy(instance, "it makes room for another app")
+            return fleet.destroy(now_ms, instance, "it makes room for another app")
         else:
             instance.state = State.IDLE
             instance.idle_since_ms = now_ms
@@ -234,9 +230,9 @@ class Scheduler:
         if pool.waiting:
             return [fleet.bind_oldest(now_ms, instance), *fleet.wants_less(now_ms, pool)]
         if self.draining:
-            return fleet.destroy(instance, "the scaler is shutting down")
+            return fleet.destroy(now_ms, instance, "the scaler is shutting down")
         if self._wanting and fleet.room.short():
-            return fleet.destroy(instance, "it makes room for another app")
+            return fleet.destroy(now_ms, instance, "it makes room for another app")
         instance.state = State.IDLE
         instance.idle_since_ms = now_ms
         pool.idle.insert(0 if self._by_level else len(pool.idle), instance)
@@ -295,8 +291,7 @@ class Scheduler:
         if (memory_mb, runtime) != (pool.memory_mb, pool.runtime):
             instance.deployment = -1  # which of them is the newer one nobody knows
             state = State.DESTROYING if state is State.IDLE else state
-        self.instances[instance_id] = instance
-        fleet.room.takes(instance)
+        fleet.takes_up(now_ms, instance)
         if state is State.BUSY:
             instance.state = State.BUSY
             pool.busy += 1
@@ -308,7 +303,7 @@ class Scheduler:
             instance.expires_ms = pool.policy.ready(now_ms, pool)
             self._arm(instance)
         else:
-            return fleet.destroy(instance, "left by an earlier run")
+            return fleet.destroy(now_ms, instance, "left by an earlier run")
         if pool.policy.wake_ms < pool.timer_ms:
             self._arm_pool(pool)
         return _NOTHING
@@ -336,6 +331,11 @@ class Scheduler:
                 actions += fleet.evict(now_ms, pool, "the scaler is shutting down")
         return actions
 
+    def go_by(self, policy: Policy) -> None:
+        """New apps start from another policy from now on, and what happens is told to its watcher."""
+        self.policy = self._fleet.policy = policy
+        self._fleet.watcher = policy.watcher
+
     def idle_instances(self) -> Iterator[Instance]:
         """Every idle instance."""
         return self._fleet.idle_instances()
@@ -360,7 +360,7 @@ class Scheduler:
             instance.expires_ms = pool.policy.expiry(now_ms, pool, level)
             if instance.expires_ms <= now_ms:
                 del pool.idle[position]
-                actions = fleet.destroy(instance, "its keep-alive window ended")
+                actions = fleet.destroy(now_ms, instance, "its keep-alive window ended")
                 if pool.policy.wake_ms < pool.timer_ms:
                     self._arm_pool(pool)
                 return actions
@@ -379,7 +379,7 @@ class Scheduler:
             if change > 0:
                 actions = fleet.start_many(now_ms, pool, change)
             for _ in range(min(-change, len(pool.idle))):
-                actions += fleet.destroy(pool.idle.pop(0), "more than the app needs")
+                actions += fleet.destroy(now_ms, pool.idle.pop(0), "more than the app needs")
         if policy.wake_ms < pool.timer_ms:
             self._arm_pool(pool)
         return actions

@@ -17,6 +17,7 @@ from tests.bench.table import Row, show, step
 from tests.traces import SHARED
 from warmscaler.cli.frontier import table_of
 from warmscaler.data.read import read_trace
+from warmscaler.models.objectives.words import SCORE
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.evaluating.evaluate import train, window
 from warmscaler.training.evaluating.frontier import (
@@ -37,7 +38,7 @@ SLOW_STARTS = ("llm2023-hour", "contest-set1-5h")
 def measured(path: Path) -> Frontier:
     part = window(read_trace(path), 0.5)
     step(f"{part.trace.name}: training")
-    model = train(part, create_ms=CREATE_MS, jobs=JOBS)
+    model = train(part, create_ms=CREATE_MS, jobs=JOBS, objective=SCORE)
     step(f"{part.trace.name}: replaying")
     return frontier(part, model, create_ms=CREATE_MS, jobs=JOBS)
 

@@ -106,8 +106,6 @@ def test_a_model_with_a_price_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_what_the_operator_got_wrong_is_still_refused(folder: Path) -> None:
-    with pytest.raises(PolicyError, match="price"):
-        choose_policy("learned", folder, price=-1.0)
     with pytest.raises(PolicyError, match="known are"):
         choose_policy("none-such", folder)
 

@@ -106,7 +106,7 @@ def test_promotions_and_rollbacks_are_taken_up_and_bad_models_refused(tmp_path: 
         await until(lambda: follower.version == first)
         assert price(server) == 0.01
         pool = server.driver.scheduler.pools["nodes"]
-        await until(lambda: getattr(pool.policy, "_price", None) == 0.01)
+        await until(lambda: pool.policy._price.s_per_gb_s == 0.01)  # type: ignore[attr-defined]
         store.promote(second)
         await until(lambda: follower.version == second)
         promote_damaged(store, bad)

@@ -17,6 +17,7 @@ from warmscaler.data.recording import COLUMNS, read_recording, write_segment
 from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.store import Store
 from warmscaler.models.learned.habits import Model
+from warmscaler.models.objectives.words import at_price
 from warmscaler.training.fitting import fit as fitting
 from warmscaler.training.fitting.fit import fit
 from warmscaler.training.retraining import retrain as retraining
@@ -27,7 +28,7 @@ from warmscaler.training.retraining.options import Busy, Options, RetrainError
 from warmscaler.training.retraining.retrain import checked, retrain
 
 NOW_MS = 1e13
-OPTIONS = Options(create_ms=300.0, price=0.04)
+OPTIONS = Options(create_ms=300.0, objective=at_price(0.04))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_a_challenger_without_enough_of_a_margin_is_not_promoted(
     log: Trace, tmp_path: Path
 ) -> None:
     store = Store(str(tmp_path))
-    result = run(log, store, Options(create_ms=300.0, price=0.04, margin=1.0))
+    result = run(log, store, replace(OPTIONS, margin=1.0))
     assert result["outcome"] == "kept"
     assert "100.0% are needed" in result["reason"]
     assert store.versions() == []
@@ -247,18 +248,21 @@ def test_what_makes_requests_wait_more_is_not_promoted_by_itself(tmp_path: Path)
     assert judged["challenger"]["cost_s"] < judged["champion"]["cost_s"]
     assert judged["challenger"]["wait_s"] > 1.1 * judged["champion"]["wait_s"]
     assert kept["outcome"] == "kept"
-    assert "--allow-more-waiting" in kept["reason"]
+    assert "--guard" in kept["reason"]
     assert store.pointer() == patient
-    allowed = run(log, store, replace(OPTIONS, allow_more_waiting=True))
+    allowed = run(log, store, replace(OPTIONS, guard=np.inf))
     assert allowed["outcome"] == "promoted"
 
 
 def test_how_much_more_waiting_is_too_much() -> None:
-    champion = {"cold_start_rate": 0.01, "wait_s": 100.0}
-    assert more_waiting({"cold_start_rate": 0.0109, "wait_s": 109.0}, champion) is None
-    assert "cold-start" in str(more_waiting({"cold_start_rate": 0.0111, "wait_s": 1.0}, champion))
-    assert "waiting" in str(more_waiting({"cold_start_rate": 0.0, "wait_s": 111.0}, champion))
-    assert more_waiting({"cold_start_rate": 1.0, "wait_s": 111.0}, None) is None
+    champion = {"start_rate": 0.01, "wait_s": 100.0}
+    more = {"start_rate": 0.0109, "wait_s": 109.0}
+    assert more_waiting(more, champion, 0.1) is None
+    assert more_waiting(more, champion, 0.05) is not None
+    assert "a start" in str(more_waiting({"start_rate": 0.0111, "wait_s": 1.0}, champion, 0.1))
+    assert "waiting" in str(more_waiting({"start_rate": 0.0, "wait_s": 111.0}, champion, 0.1))
+    assert more_waiting({"start_rate": 1.0, "wait_s": 111.0}, None, 0.1) is None
+    assert more_waiting({"start_rate": 1.0, "wait_s": 111.0}, champion, np.inf) is None
 
 
 def test_settled_leaves_out_what_still_runs(log: Trace, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from tests.service.running import assign, done, served
 from tests.traces import trace_of
 from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.validity import check_model
-from warmscaler.models.learned.habits import MAX_PRICE, MIN_PRICE, Model
+from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.plan import Prior, plan, spread
 from warmscaler.models.learned.policy import Learned
+from warmscaler.models.objectives.price import MAX_PRICE, MIN_PRICE
 from warmscaler.simulator.replay import replay
 from warmscaler.training.evaluating.evaluate import measure, window
 from warmscaler.training.evaluating.settings import DEFAULT_POLICIES, MADE_LATER, chosen, sweep

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from warmscaler.data.trace import Trace, TraceError
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
+from warmscaler.models.objectives.words import DEFAULT, Objective
 from warmscaler.models.policy import Policy
 from warmscaler.models.registry import make_policy
 from warmscaler.service.scheduler.scheduler import Scheduler
@@ -32,6 +33,7 @@ from warmscaler.training.evaluating.settings import (
     capacities_gb,
 )
 from warmscaler.training.fitting.fit import fit
+from warmscaler.training.met import spent_of_allowed
 from warmscaler.training.workers import parallel
 
 FloatArray = npt.NDArray[np.float64]
@@ -48,6 +50,8 @@ JSON_FIGURES = (
     "wait_p99_ms",
     "cold_starts",
     "queued",
+    "start_rate",
+    "mean_gb",
     "requests",
     "execution_gb_s",
     "execution_s",
@@ -80,6 +84,8 @@ class Measured:
     """The whole replay, where asked for."""
     clocks: Mapping[float, int] | None = None
     """For learned: idle times seen, by the period in ms of the clock they were told on."""
+    used: float | None = None
+    """For learned: of what its objective allows, the share that was spent; at most 1 is met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +139,17 @@ def train(
     *,
     create_ms: float,
     jobs: int,
+    objective: Objective = DEFAULT,
     on_progress: Callable[[float], None] | None = None,
 ) -> Model:
     """The model learned from what lies before the window's split, and from nothing else."""
-    return fit(part.training, create_ms=create_ms, jobs=jobs, on_progress=on_progress)
+    return fit(
+        part.training,
+        create_ms=create_ms,
+        objective=objective,
+        jobs=jobs,
+        on_progress=on_progress,
+    )
 
 
 def evaluate(
@@ -177,18 +190,25 @@ def measure(
     keep_requests: bool = False,
     keep_replay: bool = False,
     own: Policy | None = None,
+    judge: Objective | None = None,
 ) -> Measured:
     """Replays the window's trace from its start with one setting, or with a policy of one's `own`
-    that nothing has used yet."""
+    that nothing has used yet. `judge` is the objective to tell `used` of; else learned's own."""
     trace, split_ms = part.trace, part.split_ms
     if setting.policy == CLAIRVOYANT:
         return Measured(setting, clairvoyant(trace, split_ms, create_ms=create_ms))
     policy = _policy(setting, model) if own is None else own
-    if isinstance(policy, Learned):
-        setting = replace(setting, knob="price", knob_value=policy.price)
     scheduler = Scheduler(policy)
     result = replay(trace, policy, create_ms=create_ms, make_scheduler=lambda _: scheduler)
-    clocks = policy.clocks(scheduler.pools.values()) if isinstance(policy, Learned) else None
+    clocks = None
+    if isinstance(policy, Learned):
+        clocks = policy.clocks(scheduler.pools.values())
+        # Where an objective moved it: where it came to.
+        setting = replace(
+            setting, knob="price", knob_value=policy.price, objective=policy.objective
+        )
+        judge = judge or policy.objective
+    used = None if judge is None else spent_of_allowed(judge, trace, result, split_ms)
     rows = trace.arrival_ms >= split_ms
     wait_ms, cold, app = result.wait_ms[rows], result.cold[rows], trace.app[rows]
     slot_gb_s = slot_gb_s_by_app(trace, result, split_ms)
@@ -212,6 +232,7 @@ def measure(
         cold if keep_requests else None,
         result if keep_replay else None,
         clocks,
+        used,
     )
 
 
@@ -247,6 +268,8 @@ def as_json(measured: Measured) -> dict[str, Any]:
     result: dict[str, Any] = {"policy": setting.policy}
     result |= {name: getattr(measured.figures, name) for name in JSON_FIGURES}
     result |= {"knob": setting.knob, "knob_value": setting.knob_value}
+    if setting.objective is not None:
+        result |= {"objective": str(setting.objective), "objective_used": measured.used}
     return result
 
 
@@ -306,4 +329,4 @@ def _less(change: float) -> str:
 def _policy(setting: Setting, model: Model | None) -> Policy:
     tuned = setting.policy == GREEDY_DUAL and setting.knob_value is not None
     name = f"{GREEDY_DUAL}:{setting.knob_value:g}" if tuned else setting.policy
-    return make_policy(name, model, setting.price)
+    return make_policy(name, model, setting.price, objective=setting.objective)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from warmscaler.data.trace import Trace
+from warmscaler.models.objectives.words import Kind, Objective
 from warmscaler.models.registry import PolicyError, make_policy
 
 CLAIRVOYANT = "clairvoyant"
@@ -58,7 +59,9 @@ class Setting:
     knob: str | None = None
     knob_value: float | None = None
     price: float | None = None
-    """For `learned` alone; None is the price found in training."""
+    """For `learned` alone: stays as it is; None is the objective's."""
+    objective: Objective | None = None
+    """For `learned` alone; None is what its model was trained for."""
 
     @property
     def family(self) -> str:
@@ -71,12 +74,19 @@ class Setting:
         if self.policy == GREEDY_DUAL and self.knob_value is not None:
             return f"{self.policy}:{self.knob_value:g}"
         if self.family == "learned" and self.knob_value is not None:
-            return f"{self.policy} @ {self.knob_value:.3g} s/GB·s"
+            moved = self.objective is not None and self.objective.kind is not Kind.PRICE
+            aims = f", {self.objective}," if moved else ""
+            return f"{self.policy}{aims} @ {self.knob_value:.3g} s/GB·s"
         return self.policy
 
 
-def chosen(policies: Sequence[str], *, price: float | None = None) -> list[Setting]:
-    """The policies as named, each once. Raises PolicyError for one that cannot be made."""
+def chosen(
+    policies: Sequence[str], *, price: float | None = None, objective: Objective | None = None
+) -> list[Setting]:
+    """The policies as named, each once; `price` or `objective` is for learned. Raises PolicyError for
+    one that cannot be made."""
+    if objective is not None and objective.kind is Kind.PRICE and objective.value:
+        price, objective = objective.value, None
     settings = []
     for policy in dict.fromkeys(policies):
         _check(policy)
@@ -85,7 +95,13 @@ def chosen(policies: Sequence[str], *, price: float | None = None) -> list[Setti
         value = float(text) if colon and knob else DEFAULTS.get(family)
         learned_price = price if family == "learned" else None
         settings.append(
-            Setting(policy, knob, value if learned_price is None else price, learned_price)
+            Setting(
+                policy,
+                knob,
+                value if learned_price is None else price,
+                learned_price,
+                objective if family == "learned" else None,
+            )
         )
     return settings
 

@@ -7,7 +7,6 @@ split. The apps are fitted side by side by joblib, the price is found by replayi
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
 
 import numpy as np
 
@@ -21,12 +20,11 @@ from warmscaler.models.learned.habits import (
 )
 from warmscaler.models.learned.level import SURE_MS
 from warmscaler.models.learned.plan import TAIL, TAIL_MS, FloatArray
-from warmscaler.models.learned.policy import Learned
-from warmscaler.simulator.figures import figures
-from warmscaler.simulator.replay import replay
+from warmscaler.models.objectives.words import DEFAULT, Kind, Objective, at_price
 from warmscaler.training.cluster import share, task
 from warmscaler.training.fitting.levels import uses
 from warmscaler.training.fitting.misses import WINDOWS, behind_ms
+from warmscaler.training.fitting.price import best_price
 from warmscaler.training.workers import parallel
 
 PRIOR_POINTS = 32
@@ -36,14 +34,6 @@ PRIOR_APPS = 2.0
 """What is believed of idle times never seen weighs as much as so many apps."""
 CHUNKS = 32
 """Pieces of about equal work that the apps are fitted in, side by side."""
-PRICES = (0.00005, 0.0004, 0.0032, 0.0256, 0.2048)
-"""Seconds of waiting per GB·s to begin the search with: fleets differ by so much."""
-PRICE_STEPS = (8.0**0.5, 8.0**0.25)
-"""Then the neighbours of the best, so many times dearer and cheaper: the score is flat there."""
-PRICE_REQUESTS = 80_000
-"""The latest so many training requests find the price: the price is a habit of the fleet."""
-PRICE_SPLIT = 0.35
-"""The part of them, in time, in which the policy only learns."""
 
 
 def fit(
@@ -51,13 +41,19 @@ def fit(
     *,
     create_ms: float,
     price: float | None = None,
+    objective: Objective = DEFAULT,
+    start: float | None = None,
     jobs: int = 1,
     on_progress: Callable[[float], None] | None = None,
 ) -> Model:
     """Fits on every request of `trace`. `on_progress` gets the fraction done, now and then.
 
-    A `price` (seconds of waiting per GB·s) that is given is not looked for.
+    The price is looked for by the `objective`, which moves it from there on while serving; a `price`
+    (seconds of waiting per GB·s) that is given is an objective by itself. `start` is what a search found
+    before.
     """
+    if price is not None:
+        objective = at_price(price)
     called = _called(trace)
     habits = _all_habits(trace, called, create_ms, jobs if len(trace) > 500_000 else 1)
     if on_progress is not None:
@@ -66,9 +62,13 @@ def fit(
     start_ms = float(np.median([app.start_ms for app in habits]))
     apps = {trace.apps[app].key: own for app, own in zip(called.tolist(), habits, strict=True)}
     unpriced = Model(prior_ms=prior_ms, start_ms=start_ms)
-    if price is None:
-        price = _best_price(trace, unpriced, create_ms, jobs, on_progress)
-    return Model(price, prior_ms, start_ms, apps)
+    if objective.kind is Kind.PRICE and objective.value:
+        found = objective.value
+    elif start is not None:
+        found = start
+    else:
+        found = best_price(trace, unpriced, objective, create_ms, jobs, on_progress)
+    return Model(found, prior_ms, start_ms, apps, objective=objective)
 
 
 def app_habits(
@@ -187,37 +187,3 @@ def _prior(habits: list[AppHabits]) -> FloatArray:
     wanted = -np.log(1.0 - (np.arange(PRIOR_POINTS) + 0.5) / PRIOR_POINTS)
     log_ms = np.interp(wanted, reached, np.append(edges, edges[-1] + BIN))
     return np.asarray(SURE_MS * np.exp(log_ms), dtype=np.float64)
-
-
-def _best_price(
-    trace: Trace,
-    model: Model,
-    create_ms: float,
-    jobs: int,
-    on_progress: Callable[[float], None] | None,
-) -> float:
-    """The price of the best score on the latest stretch, from the population's prior alone."""
-    latest = trace
-    if len(trace) > PRICE_REQUESTS:
-        latest = trace.between(float(trace.arrival_ms[-PRICE_REQUESTS]), inf)
-    stretch, known = share(latest), share(model)
-    score_of: dict[float, float] = {}
-    best = model.price_s_per_gb_s
-    with parallel(jobs) as side_by_side:
-        for stage in range(len(PRICE_STEPS) + 1):
-            step = PRICE_STEPS[stage - 1]
-            prices = (best / step, best * step) if stage else PRICES
-            rounded = [float(f"{price:.3g}") for price in prices]
-            scores = side_by_side(
-                task(_score, stretch, known, price, create_ms) for price in rounded
-            )
-            score_of.update(zip(rounded, scores, strict=True))
-            best = max(score_of, key=score_of.__getitem__)
-            if on_progress is not None:
-                on_progress(0.2 + 0.8 * (stage + 1) / (len(PRICE_STEPS) + 1))
-    return best
-
-
-def _score(trace: Trace, model: Model, price: float, create_ms: float) -> float:
-    result = replay(trace, Learned(model, price), create_ms=create_ms)
-    return figures(trace, result, trace.split_ms(PRICE_SPLIT)).score

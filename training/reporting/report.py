@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from warmscaler.data.files import whole
 from warmscaler.models.learned.habits import Model
-from warmscaler.simulator.figures import price_s_per_gb_s
+from warmscaler.models.objectives.price import exchange_rate
 from warmscaler.training.evaluating.account import account, clairvoyant_cost, hindsight_cost
 from warmscaler.training.evaluating.calibration import calibration
 from warmscaler.training.evaluating.evaluate import Measured, Window, find
@@ -268,7 +268,7 @@ def app_changes(
     if base is None or ours is None or base.apps is None or ours.apps is None:
         return [], None
     at = ours.figures
-    price = ours.setting.knob_value or price_s_per_gb_s(
+    price = ours.setting.knob_value or exchange_rate(
         at.execution_gb_s, at.slot_gb_s, at.execution_s, at.wait_s
     )
     before, after = base.apps, ours.apps

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from warmscaler.models.objectives.words import Objective
 from warmscaler.simulator.replay import CREATE_MS
 
 DAY_MS = 86_400_000.0
+GUARD = 0.1
 
 
 class RetrainError(Exception):
@@ -27,10 +29,11 @@ class Options:
     """How much of that is held out; None is a fifth, and a day at most."""
     margin: float = 0.01
     """By which share of their costs the challenger must be below the others."""
-    allow_more_waiting: bool = False
-    """Promote what costs less although who calls waits more: see `judging.MORE_WAITING`."""
-    price: float | None = None
-    """Seconds of waiting that a GB·s is worth, in service and in judging; None is found."""
+    guard: float = GUARD
+    """Nothing is promoted under which requests wait longer, or more of them for a start, by more than
+    that share; inf allows it."""
+    objective: Objective | None = None
+    """In service and in judging; None is that of the model in service, else the default."""
     create_ms: float = CREATE_MS
     create_ms_recorded: bool = False
     """It is what the recording says, not what was asked for."""

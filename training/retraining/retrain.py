@@ -8,8 +8,8 @@ champion's operating point, so that a challenger cannot choose what it is measur
 **Promoting.** The challenger wins if it costs less than both of the others by the margin, and nobody
 waits much more for it than under the champion, unless that is allowed. What goes
 into service is then fitted anew on everything, the held-out stretch too, because that is what knows
-the newest habits. It is the same procedure one stretch later; it must not cost more on that stretch
-than the judged one by more than the margin, else the judged one goes into service itself.
+the newest habits. It is the same procedure one stretch later; it must not be behind the judged one on that
+stretch by more than the margin, else the judged one goes into service itself.
 
 **Again.** Each step's result is kept in a work folder until the end: a job that was killed goes on
 where it was, on the same requests. A lock keeps two jobs on one store apart.
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,16 @@ from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import Store, StoreError
 from warmscaler.models.learned.habits import Model
+from warmscaler.models.objectives.words import DEFAULT, Objective
+from warmscaler.training.evaluating.settings import BASELINE
 from warmscaler.training.fitting.fit import fit
 from warmscaler.training.provenance import code_sha256, trained_on
 from warmscaler.training.retraining.drift import Drift, drift
 from warmscaler.training.retraining.job import Steps, forget_job, settled
 from warmscaler.training.retraining.judging import (
     Parts,
+    behind,
+    costed,
     judge,
     more_waiting,
     replayed,
@@ -107,17 +111,20 @@ def retrain(
     steps = Steps(work, parts.whole, options, version)
 
     report("training the challenger", 0.05)
-    challenger = steps.model("challenger", lambda: _fit(parts.training, options, options.price))
+    objective = options.objective or (DEFAULT if champion is None else champion.objective)
+    challenger = steps.model("challenger", lambda: _fit(parts.training, objective, options))
     report("replaying", 0.45)
-    price, judged = judge(parts, champion, challenger, options, steps)
-    won, reason = verdict(judged, options)
+    price, judged = judge(parts, champion, challenger, objective, options, steps)
+    won, reason = verdict(judged, objective, options)
     result: dict[str, Any] = {
         "outcome": "kept",
         "version": None,
         "champion": version,
         "reason": reason,
+        "objective": str(objective),
         "price_s_per_gb_s": price,
         "margin": options.margin,
+        "guard": options.guard if isfinite(options.guard) else None,
         "held_out_from_ms": int(parts.judged.split_ms),
         "window": trained_on(parts.whole),
         "judged": judged,
@@ -128,7 +135,8 @@ def retrain(
         steps.done()
         return result, moved
     report("fitting on everything", 0.65)
-    final, refitted = _final(parts, challenger, judged, price, options, steps)
+    by_price = judged | {"price_s_per_gb_s": price}
+    final, refitted = _final(parts, challenger, by_price, objective, options, steps)
     result["refitted"] = refitted
     if dry_run:
         steps.done()
@@ -150,25 +158,27 @@ def retrain(
     return result | {"outcome": "promoted", "version": added}, moved
 
 
-def _fit(part: Trace, options: Options, price: float | None) -> Model:
-    return fit(part, create_ms=options.create_ms, price=price, jobs=options.jobs)
+def _fit(part: Trace, objective: Objective, options: Options, start: float | None = None) -> Model:
+    return fit(
+        part, create_ms=options.create_ms, objective=objective, start=start, jobs=options.jobs
+    )
 
 
 def _final(
     parts: Parts,
     challenger: Model,
     judged: Mapping[str, Any],
-    price: float,
+    objective: Objective,
     options: Options,
     steps: Steps,
 ) -> tuple[Model, bool]:
     """The model for service, and whether it was fitted on everything."""
     # At the price that was judged: it is what a short stretch is the most wrong about.
     found = challenger.price_s_per_gb_s
-    final = steps.model("final", lambda: _fit(parts.whole, options, found))
-    figures = steps.json("final", lambda: replayed(parts.judged, final, options))
-    cost_s = price * figures["wasted_gb_s"] + figures["wait_s"]
-    waits = more_waiting(figures, judged.get("champion")) and not options.allow_more_waiting
-    if not waits and cost_s <= judged["challenger"]["cost_s"] * (1.0 + options.margin):
+    final = steps.model("final", lambda: _fit(parts.whole, objective, options, found))
+    figures = steps.json("final", lambda: replayed(parts.judged, final, objective, options))
+    costed(figures, judged["price_s_per_gb_s"], judged[BASELINE]["wait_s"], objective)
+    waits = more_waiting(figures, judged.get("champion"), options.guard)
+    if not waits and not behind(figures, judged["challenger"], objective, -options.margin):
         return final, True
     return challenger, False

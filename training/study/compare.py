@@ -13,6 +13,14 @@ import polars as pl
 
 from warmscaler.data.trace import Trace
 from warmscaler.models.learned.habits import Model
+from warmscaler.models.objectives.words import (
+    DEFAULT,
+    Kind,
+    Objective,
+    ObjectiveError,
+    at_price,
+    parse,
+)
 from warmscaler.models.policy import Policy
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.evaluating import evaluate as evaluation
@@ -89,19 +97,29 @@ class Backtest:
 
 
 def fit(
-    trace: Trace, *, price: float | None = None, create_ms: float = CREATE_MS, jobs: int = 1
+    trace: Trace,
+    *,
+    price: float | None = None,
+    objective: str | Objective | None = None,
+    create_ms: float = CREATE_MS,
+    jobs: int = 1,
 ) -> Model:
     """The learned policy's model, of every request in `trace`.
 
-    `price` is how many seconds of waiting a GB·s of memory is worth; None finds the one of the best
-    score. `create_ms` is what the platform takes for a slot, besides an app's own start-up time.
+    `price` is how many seconds of waiting a GB·s of memory is worth, and stays as it is; or
+    `objective`, in words as `"score"` or `"wait-p99=500ms"`, finds and moves it; without either that is
+    `"safe"`. Raises ValueError for words or a price that there are not.
+
+    `create_ms` is what the platform takes for a slot, besides an app's own start-up time.
 
     >>> import warmscaler as ws
     >>> trace = ws.generate("azure", apps=3, days=0.1, seed=1)
     >>> sorted(ws.fit(trace, price=0.03).apps) == sorted({trace.apps[app].key for app in trace.app})
     True
     """
-    return fit_all(trace, create_ms=create_ms, price=price, jobs=jobs)
+    return fit_all(
+        trace, create_ms=create_ms, objective=_asked(price, objective) or DEFAULT, jobs=jobs
+    )
 
 
 def compare(
@@ -110,6 +128,7 @@ def compare(
     *,
     split: float = 0.5,
     price: float | None = None,
+    objective: str | Objective | None = None,
     model: Model | None = None,
     create_ms: float = CREATE_MS,
     jobs: int | None = None,
@@ -119,8 +138,9 @@ def compare(
     A policy is a name as `scaler evaluate --policy` takes it, or a Policy of one's own; an object is
     copied for each replay, and never changed. `learned` is fitted on what lies before the split,
     unless `model` is given. `price` (seconds of waiting per GB·s) is what learned decides by and
-    what `cost_s` counts waste at; None is the model's, or 0.04 without one. Raises PolicyError for a
-    name that is none, TraceError where the split leaves nothing on a side.
+    what `cost_s` counts waste at; `objective` is what learned aims at instead, in words. Without either
+    that is the model's, or `"safe"`, and waste is counted at the price it began with. Raises PolicyError
+    for a name that is none, TraceError where the split leaves nothing on a side.
 
     >>> import warmscaler as ws
     >>> trace = ws.generate("azure", apps=4, days=0.2, seed=1)
@@ -131,7 +151,7 @@ def compare(
     3
     """
     part = evaluation.window(trace, split)
-    return _compare(part, policies, price, model, create_ms, jobs)
+    return _compare(part, policies, _asked(price, objective), model, create_ms, jobs)
 
 
 def backtest(
@@ -140,6 +160,7 @@ def backtest(
     *,
     folds: int = 4,
     price: float | None = None,
+    objective: str | Objective | None = None,
     create_ms: float = CREATE_MS,
     jobs: int | None = None,
 ) -> Backtest:
@@ -152,22 +173,34 @@ def backtest(
     4
     """
     windows = evaluation.folds(trace, folds)
-    done = [_compare(each, policies, price, None, create_ms, jobs) for each in windows]
+    wanted = _asked(price, objective)
+    done = [_compare(each, policies, wanted, None, create_ms, jobs) for each in windows]
     return Backtest(tuple(done))
+
+
+def _asked(price: float | None, objective: str | Objective | None) -> Objective | None:
+    """Raises ObjectiveError, a ValueError."""
+    if price is not None and objective is not None:
+        raise ObjectiveError("a price and an objective ask for different things: give one of them")
+    if price is not None:
+        return at_price(price)
+    return parse(objective) if isinstance(objective, str) else objective
 
 
 def _compare(
     part: Window,
     policies: Sequence[PolicyLike],
-    price: float | None,
+    objective: Objective | None,
     model: Model | None,
     create_ms: float,
     jobs: int | None,
 ) -> Comparison:
-    named = chosen([each for each in policies if isinstance(each, str)], price=price)
+    named = chosen([each for each in policies if isinstance(each, str)], objective=objective)
     workers = jobs or os.cpu_count() or 1
     if model is None and any(each.policy == LEARNED for each in named):
-        model = fit_all(part.training, create_ms=create_ms, price=price, jobs=workers)
+        model = fit_all(
+            part.training, create_ms=create_ms, objective=objective or DEFAULT, jobs=workers
+        )
     by_name = {each.policy: each for each in named}
     tuned = {
         each.policy: each
@@ -181,8 +214,8 @@ def _compare(
             setting, own = Setting(each.name or type(each).__name__), copy.deepcopy(each)
         calls.append(joblib.delayed(measure)(part, setting, create_ms, model, own=own))
     measured = parallel(max(min(workers, len(calls)), 1))(calls)
-    if price is None:
-        price = (model or Model()).price_s_per_gb_s
+    price = objective.value if objective is not None and objective.kind is Kind.PRICE else 0.0
+    price = price or (model or Model()).price_s_per_gb_s
     return Comparison(tuple(measured), price, model)
 
 

@@ -12,6 +12,7 @@ from warmscaler.models.learned.context.features import Idle
 from warmscaler.models.learned.habits import MAX_LEVELS, PERIODS_MS, AppHabits
 from warmscaler.models.learned.level import Level
 from warmscaler.models.learned.plan import FloatArray, Plan, Prior, plan
+from warmscaler.models.objectives.price import Price
 from warmscaler.models.policy import Pool
 
 ASKED_UNUSED = 8
@@ -36,7 +37,7 @@ class InContext(LearnedApp):
 
     def __init__(
         self,
-        price: float,
+        price: Price,
         prior: Prior,
         memory_mb: int,
         habits: AppHabits | None,

@@ -1,0 +1,1 @@
+"""What the learned policy is asked for, and the price that follows."""
