@@ -370,6 +370,8 @@ class LearnedApp(AppPolicy):
 
     def _plan(self, number: int, pool: Pool) -> Plan:
         level = self._level(number)
+        if level.price != self._price.s_per_gb_s:  # the clock gone by first, the others in their turn
+            level.price, level.turn, level.replan_at = self._price.s_per_gb_s, 0, 0
         if not level.plans or level.uses >= level.replan_uses:
             # What a miss costs is learned with every use.
             level.replan_uses = int(level.uses * REPLAN_USES) + 10
@@ -378,14 +380,6 @@ class LearnedApp(AppPolicy):
                 self._plan_on(period_ms, number, level, pool.start_ms) for period_ms in PERIODS_MS
             ]
             level.replan_at = level.seen + 1
-            level.price = self._price.s_per_gb_s
-        elif level.price != self._price.s_per_gb_s:
-            # The clock gone by; the others are planned by the new price in their turn.
-            level.price = self._price.s_per_gb_s
-            level.sure_ms = self._sure_ms(number, level, pool.start_ms)
-            level.plans[level.clock] = self._plan_on(
-                PERIODS_MS[level.clock], number, level, pool.start_ms
-            )
         elif level.seen >= level.replan_at:
             # The clock gone by and one other, in turn, and not at once: no request waits for all.
             others = max(len(PERIODS_MS) - 1, 1)

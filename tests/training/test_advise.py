@@ -245,7 +245,7 @@ def test_a_table_and_csv(files: tuple[Path, Path], in_here: InHere) -> None:
     assert all(row["why"] and row["sure"] for row in rows)
     for words, says in (
         (["--today", "nosuch"], "--today: there is no policy 'nosuch'"),
-        (["--price", "0"], "--price 0: it must be a number above 0"),
+        (["--price", "0"], "--price 0: it must be from 1e-06"),
         (["--until", "2"], "--until 2: it must lie"),
         (["--out", "no/such/file"], "there is no folder"),
     ):
