@@ -82,8 +82,7 @@ class LearnedApp(AppPolicy):
         until_ms: float,
     ) -> None:
         """Goes by another model from now on, and keeps what was seen here; see `Learned.adopt`."""
-        self._price, self._prior = price, prior
-        self._memory_gb = memory_mb / 1024.0
+        self._price, self._prior, self._memory_gb = price, prior, memory_mb / 1024.0
         known = () if habits is None else habits.levels
         if known:
             self._level(len(known))
@@ -278,9 +277,9 @@ class LearnedApp(AppPolicy):
         level = self._level(number)
         past_ms = level.past_ms()
         since_ms = level.since_ms(now_ms)  # shorter ones are not recorded: never released sooner
-        age_ms = max(now_ms - since_ms, level.sure_ms)
+        age_ms = max(now_ms - since_ms, level.sure_ms) + past_ms
         todo = self._todo(now_ms, number, pool)
-        return since_ms - past_ms + todo.hold_until_ms(age_ms + past_ms, early_ms)
+        return since_ms - past_ms + todo.hold_until_ms(age_ms, early_ms)
 
     def _move_down(self, now_ms: float, pool: Pool, level: int, last: int) -> None:
         """A level is released and the instances of those above move down one: it is the last that has
@@ -370,7 +369,7 @@ class LearnedApp(AppPolicy):
 
     def _plan(self, number: int, pool: Pool) -> Plan:
         level = self._level(number)
-        if level.price != self._price.s_per_gb_s:  # the clock gone by first, the others in their turn
+        if level.price != self._price.s_per_gb_s:  # its clock first, the others in turn
             level.price, level.turn, level.replan_at = self._price.s_per_gb_s, 0, 0
         if not level.plans or level.uses >= level.replan_uses:
             # What a miss costs is learned with every use.
