@@ -49,8 +49,7 @@ class LearnedApp(AppPolicy):
     ) -> None:
         """`price` is read at every decision; `habits` are what training knows of the app."""
         super().__init__()
-        self._price, self._prior = price, prior
-        self._memory_gb = memory_mb / 1024.0
+        self._price, self._prior, self._memory_gb = price, prior, memory_mb / 1024.0
         self._levels: list[Level] = []
         self._wakes: dict[int, float] = {}
         self._traffic = Traffic()
