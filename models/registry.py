@@ -13,9 +13,11 @@ from warmscaler.models.learned.policy import Learned
 from warmscaler.models.objectives.words import Objective, ObjectiveError, at_price
 from warmscaler.models.policy import Policy
 from warmscaler.models.published.cidre import Cidre
+from warmscaler.models.published.femux import FeMux
 from warmscaler.models.published.fixed import Fixed, Reference
 from warmscaler.models.published.greedy_dual import GreedyDual
 from warmscaler.models.published.hybrid_histogram import HybridHistogram
+from warmscaler.models.published.icebreaker import IceBreaker
 from warmscaler.models.published.knative import Knative
 
 KNOWN = (
@@ -26,6 +28,8 @@ KNOWN = (
     "greedy-dual:GB",
     "knative[:STABLE_WINDOW_SECONDS]",
     "cidre:GB",
+    "femux[:WEIGHT]",
+    "icebreaker[:UTILITY]",
     "advice:FILE",
 )
 
@@ -39,6 +43,8 @@ _WITH_NUMBER: dict[str, tuple[Callable[[float], Policy], Callable[[], Policy] | 
     "greedy-dual": (GreedyDual, None),
     "knative": (Knative, Knative),
     "cidre": (Cidre, None),
+    "femux": (FeMux, FeMux),
+    "icebreaker": (IceBreaker, IceBreaker),
 }
 
 

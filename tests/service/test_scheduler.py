@@ -41,6 +41,8 @@ POLICIES = (
     "knative",
     "cidre:1",
     "advice",
+    "icebreaker",
+    "femux",
 )
 EXAMPLES = 10
 STEPS = 15
