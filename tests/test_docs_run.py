@@ -6,9 +6,14 @@ import asyncio
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from typer.core import TyperGroup
+
 from tests.service.running import served, until
+from warmscaler.cli.commands import SUBCOMMANDS
+from warmscaler.cli.lazy import load
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,6 +21,38 @@ ROOT = Path(__file__).parents[1]
 def programs(page: str, language: str = "python") -> list[str]:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def named() -> Iterator[tuple[str, list[str]]]:
+    """Each `scaler …` on a line of its own in README or docs/: where, and its words."""
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in text.splitlines():
+            told = re.match(r"    (?:\$ |[A-Z_]+=\S+ )*(?:\.venv/bin/)?scaler ([^#|>&]*)", line)
+            if told is not None:
+                yield f"{page.name}: {line.strip()}", told[1].split()
+
+
+def test_every_command_and_option_that_is_named_exists() -> None:
+    seen = 0
+    for where, words in named():
+        name = words.pop(0)
+        if name == "health" or name.startswith("-"):  # it has a parser of its own
+            continue
+        assert name in SUBCOMMANDS, where
+        command = load(name, SUBCOMMANDS[name])
+        if isinstance(command, TyperGroup):
+            assert words[0] in command.commands, where
+            command = command.commands[words.pop(0)]
+            if name == "config":
+                command = load("serve", SUBCOMMANDS["serve"])
+                words = [each for each in words if each not in ("--json", "--toml")]
+        known = {text for each in command.params for text in (*each.opts, *each.secondary_opts)}
+        for word in words:
+            if word.startswith("--"):
+                assert word.partition("=")[0] in known, (word, where)
+                seen += 1
+    assert seen > 50
 
 
 def ran(program: str) -> str:
