@@ -19,6 +19,7 @@ from warmscaler.models.published.greedy_dual import GreedyDual
 from warmscaler.models.published.hybrid_histogram import HybridHistogram
 from warmscaler.models.published.icebreaker import IceBreaker
 from warmscaler.models.published.knative import Knative
+from warmscaler.models.published.spes import Spes
 
 KNOWN = (
     "fixed:SECONDS",
@@ -29,6 +30,7 @@ KNOWN = (
     "knative[:STABLE_WINDOW_SECONDS]",
     "cidre:GB",
     "femux[:WEIGHT]",
+    "spes[:GIVE_UP]",
     "icebreaker[:UTILITY]",
     "advice:FILE",
 )
@@ -44,6 +46,7 @@ _WITH_NUMBER: dict[str, tuple[Callable[[float], Policy], Callable[[], Policy] | 
     "knative": (Knative, Knative),
     "cidre": (Cidre, None),
     "femux": (FeMux, FeMux),
+    "spes": (Spes, Spes),
     "icebreaker": (IceBreaker, IceBreaker),
 }
 

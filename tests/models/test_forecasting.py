@@ -10,6 +10,7 @@ from warmscaler.data.trace import Trace
 from warmscaler.models.policy import Policy
 from warmscaler.models.published.femux import FeMux
 from warmscaler.models.published.icebreaker import IceBreaker, next_value
+from warmscaler.models.published.spes import Spes
 from warmscaler.models.registry import make_policy
 from warmscaler.simulator.replay import Replay, replay
 
@@ -83,7 +84,7 @@ def test_icebreaker_keeps_a_large_app_that_it_foresees_too_high_less_readily() -
     assert held_ms[1] < 0.7 * held_ms[0]
 
 
-@pytest.mark.parametrize("policy", [IceBreaker(), IceBreaker(0.01), FeMux(), FeMux(0.04)])
+@pytest.mark.parametrize("policy", [IceBreaker(), IceBreaker(0.01), FeMux(), FeMux(0.04), Spes()])
 def test_same_figures_twice_and_blind_to_the_future(policy: Policy) -> None:
     rng = np.random.default_rng(11)
     at_ms = np.cumsum(rng.exponential(40_000, 400)).astype(int)

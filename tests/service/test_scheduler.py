@@ -43,6 +43,7 @@ POLICIES = (
     "advice",
     "icebreaker",
     "femux",
+    "spes",
 )
 EXAMPLES = 10
 STEPS = 15

@@ -19,6 +19,7 @@ from warmscaler.models.published.greedy_dual import GreedyDual
 from warmscaler.models.published.hybrid_histogram import HybridHistogram
 from warmscaler.models.published.icebreaker import IceBreaker
 from warmscaler.models.published.knative import Knative
+from warmscaler.models.published.spes import Spes
 from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.simulator.replay import replay
 from warmscaler.training.advising.search import find_advice
@@ -94,6 +95,7 @@ def test_another_future_changes_no_earlier_decision(population: Trace) -> None:
         lambda: Cidre(4.0),
         IceBreaker,
         FeMux,
+        Spes,
     ]
     for make in policies:
         decided = decisions(population, make())
