@@ -55,7 +55,7 @@ class Accounts(NamedTuple):
     count: Any
     """One number: looks so far."""
     before: Any
-    """One number: replicas needed in the look before."""
+    """One number: replicas of the look before that are there still, without a floor."""
 
 
 class Terms(NamedTuple):
@@ -106,7 +106,8 @@ def charge(accounts: Accounts, terms: Terms, needed: float, mean: float) -> None
             + missed * (terms.miss_s + terms.restart_s)
             + spare * terms.hold_s
         )
-    accounts.before[0] = needed
+    # A replica that a use of less than the look started is as likely gone by the next as not.
+    accounts.before[0] = 0.5 * (needed + min(mean, needed))
 
 
 @compilable

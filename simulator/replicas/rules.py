@@ -96,8 +96,27 @@ def grid() -> list[Rule]:
     return found
 
 
-def lean(rule: Rule) -> Rule:
-    """The rule as it stands under a floor: it adds what a floor missed and holds nothing for long."""
+def bases(rule: Rule) -> list[Rule]:
+    """The settings in which the platform's own rule may stand under a floor, the leanest first.
+
+    It adds what a floor missed. Lean ones hold nothing for long; others keep what a burst started.
+    """
     if isinstance(rule, Knative):
-        return replace(rule, stable_s=6.0, utilisation=1.0, zero_grace_s=6.0)
-    return replace(rule, stabilisation_s=0.0, utilisation=1.0, cooldown_s=0.0)
+        return [
+            replace(
+                rule,
+                stable_s=stable_s,
+                utilisation=share,
+                scale_down_delay_s=delay_s,
+                zero_grace_s=6.0,
+            )
+            for share in (1.0, 0.7)
+            for delay_s in (0.0, 300.0, 900.0, 3_600.0)
+            for stable_s in (6.0, 60.0)
+        ]
+    return [
+        replace(rule, stabilisation_s=stabilisation_s, utilisation=share, cooldown_s=cooldown_s)
+        for share in (1.0, 0.7)
+        for cooldown_s in (0.0, 300.0, 3_600.0)
+        for stabilisation_s in (0.0, 60.0, 900.0)
+    ]

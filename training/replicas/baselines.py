@@ -15,7 +15,7 @@ from warmscaler.simulator.replicas.loop import run
 from warmscaler.simulator.replicas.rules import Rule, numbers
 from warmscaler.training.replicas.load import AppLoad, FloatArray, Load, gb_of
 
-_NO_FLOOR = np.zeros(0, dtype=np.int64)
+_NO_FLOOR = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +40,37 @@ def measured(load: Load, app: AppLoad) -> npt.NDArray[np.bool_]:
     return np.asarray(app.arrival_s >= load.split_s)
 
 
+def serve(
+    load: Load, app: AppLoad, rule: Rule, floor: FloatArray, begin_s: float, end_s: float
+) -> tuple[FloatArray, float]:
+    """Serves the app's requests before `end_s` under `rule` and a floor by look, if it has any.
+
+    Returns the waits of those from `begin_s` on, and replica-seconds from then to the end.
+    """
+    until = int(np.searchsorted(app.arrival_s, end_s))
+    wait_s = np.zeros(until)
+    held_s, _, _ = fast(run)(
+        app.arrival_s[:until],
+        app.duration_s[:until],
+        app.spec.container_concurrency,
+        app.spec.start_s,
+        numbers(rule),
+        floor.astype(np.int64),
+        LOOK_S,
+        load.from_s,
+        end_s,
+        begin_s,
+        wait_s,
+    )
+    return wait_s[int(np.searchsorted(app.arrival_s, begin_s)) :], held_s
+
+
 def replay(load: Load, rule: Rule, floors: Sequence[FloatArray] | None = None) -> Outcome:
     """Serves every app under `rule`, with a floor by look from the trace's start on, if given."""
     rows = []
-    parameters = numbers(rule)
     for index, app in enumerate(load.apps):
-        floor = _NO_FLOOR if floors is None else floors[index].astype(np.int64)
-        wait_s = np.zeros(len(app.arrival_s))
-        held_s, _, _ = fast(run)(
-            app.arrival_s,
-            app.duration_s,
-            app.spec.container_concurrency,
-            app.spec.start_s,
-            parameters,
-            floor,
-            LOOK_S,
-            load.from_s,
-            load.end_s,
-            load.split_s,
-            wait_s,
-        )
-        wait_s = wait_s[measured(load, app)]
+        floor = _NO_FLOOR if floors is None else floors[index]
+        wait_s, held_s = serve(load, app, rule, floor, load.split_s, load.end_s + 1e-6)
         # Less than a microsecond is rounding of sums.
         rows.append((wait_s.sum(), _waste(load, app, held_s), (wait_s > 1e-6).sum(), held_s))
     return Outcome(*np.array(rows, dtype=np.float64).reshape(-1, 4).T)

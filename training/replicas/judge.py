@@ -14,7 +14,7 @@ import numpy as np
 
 from warmscaler.data.trace import Trace
 from warmscaler.replicas.experts import NAMES
-from warmscaler.simulator.replicas.rules import Keda, Knative, Rule, grid, lean
+from warmscaler.simulator.replicas.rules import Keda, Knative, Rule, bases, grid
 from warmscaler.training.replicas.baselines import (
     Outcome,
     clairvoyant,
@@ -108,7 +108,9 @@ def judge(
     steps = len(rules) + len(prices)
     outcomes = replay_all(load, rules, lambda done: replaying(done / steps))
     references = {
-        "seasonal": replay(load, lean(PLATFORMS[platform]), [seasonal(app) for app in load.apps]),
+        "seasonal": replay(
+            load, bases(PLATFORMS[platform])[0], [seasonal(app) for app in load.apps]
+        ),
         "clairvoyant": clairvoyant(load),
     }
     judged = []
@@ -154,13 +156,13 @@ def _at_price(
     references: dict[str, Outcome],
     gpu_gb: float,
 ) -> Judgement:
-    floors: Floors = floors_at(load, learned, price)
-    ours = replay(load, lean(PLATFORMS[platform]), floors.floors)
+    floors: Floors = floors_at(load, learned, price, bases(PLATFORMS[platform]))
+    ours = replay(load, floors.base, floors.floors)
 
     def row(label: str, outcome: Outcome) -> Row:
         return _row(load, label, outcome, price, gpu_gb)
 
-    rows, tuned = [row(f"{OURS} on {platform}", ours)], []
+    rows, tuned = [row(f"{OURS} on {floors.base.label}", ours)], []
     for kind in (Knative, Keda):
         own = [
             (rule, outcome)

@@ -103,7 +103,8 @@ def by_look(
         last = np.searchsorted(at, edges[:-1], side="right") - 1
         peak[:looks] = np.maximum(peak[:looks], np.where(last >= 0, there[last.clip(0)], 0))
     area = _passed(np.sort(arrival_s), edges) - _passed(np.sort(end_s), edges)
-    return peak[:looks], np.diff(area) / LOOK_S
+    mean = np.clip(np.diff(area) / LOOK_S, 0.0, peak[:looks])  # sums round
+    return peak[:looks], mean
 
 
 def _passed(at: FloatArray, edges: FloatArray) -> FloatArray:

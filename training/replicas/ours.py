@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,16 +10,23 @@ import numpy as np
 from warmscaler.replicas import experts
 from warmscaler.replicas.compiled import fast
 from warmscaler.replicas.forecast import Forecast
-from warmscaler.replicas.levels import Memory, fresh, levels_for
+from warmscaler.replicas.levels import LOOK_S, Memory, fresh, levels_for
 from warmscaler.replicas.quantiles import ALPHA
+from warmscaler.simulator.replicas.rules import Rule
+from warmscaler.training.replicas.baselines import serve
 from warmscaler.training.replicas.fit import IntArray, chances_of, fit, row_starts
-from warmscaler.training.replicas.load import AppLoad, FloatArray, Load
+from warmscaler.training.replicas.load import AppLoad, FloatArray, Load, gb_of
 from warmscaler.training.replicas.walk import follow_looks
 
 VALIDATION = 0.4
 """Last part of the looks before the split on which a first forecast says what each expert costs."""
 PRIOR = 3.0
 """How many misses' worth an app believes of what experts cost the fleet."""
+_TRIED = [0, experts.LEARNED, len(experts.NAMES) - 1]
+"""Experts that a base is chosen with: none, and learned ones."""
+HANDICAP = 3.0
+"""Misses that the validation may have been spared: by so much the others must be cheaper than the
+learned forecast at face value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Floors:
 
     floors: list[FloatArray]
     """By app, of every look; 0 before the split."""
+    base: Rule
+    """What stands under them."""
     coverage: float
     """Of the 90 % quantile of the peak a start ahead, over all apps and looks after the split."""
     coverage_busy: float
@@ -64,34 +73,60 @@ def learn(load: Load, done: Callable[[float], None] = lambda _: None) -> Learned
     return Learned(final, begin, before, after)
 
 
-def floors_at(load: Load, learned: Learned, price: float) -> Floors:
-    """What the planners want at `price`, look by look."""
+def floors_at(load: Load, learned: Learned, price: float, bases: Sequence[Rule]) -> Floors:
+    """What the planners want at `price`, look by look, above one of the `bases`.
+
+    The base is the cheapest one of the validation part, under no floor or that of one of a few
+    experts, an app at a time; there, experts begin with what each of them alone would have cost.
+    """
     apps = [replace(app, spec=replace(app.spec, price=price)) for app in load.apps]
     begin, split = learned.validation_look, load.split_look
     walks = []
+    proposed = []
+    by_base = np.zeros(len(bases))
     for app, (starts, chances) in zip(apps, learned.before, strict=True):
         walk = _Walk(app)
         nothing = np.zeros(begin + 1, dtype=np.int64)
         walk.go(load, 0, begin, nothing, np.zeros(0))
-        walk.accounts.cost[:] = 0.0
-        walk.go(load, begin, split, starts, chances)
+        every = walk.go(load, begin, split, starts, chances)[3]
+        by_base += [_validated(load, app, base, every[_TRIED], begin).min() for base in bases]
         walks.append(walk)
+        proposed.append(every)
+    base = bases[int(by_base.argmin())]
+    costs = [
+        _validated(load, app, base, every, begin) for app, every in zip(apps, proposed, strict=True)
+    ]
     # What an expert cost the fleet, in units of the best one's, each app counted by its own misses.
-    fleet = sum((walk.accounts.cost / walk.terms.miss_s for walk in walks), np.zeros(1))
+    shares = [cost / walk.terms.miss_s for cost, walk in zip(costs, walks, strict=True)]
+    fleet = np.sum(shares, axis=0)
     prior = PRIOR * fleet / max(float(fleet.min()), 1e-12)
+    handicap = np.full(len(experts.NAMES), HANDICAP)
+    handicap[-1] = 0.0
     floors, covered, busy = [], [], []
     followed = np.zeros(len(experts.NAMES))
-    for walk, (starts, chances) in zip(walks, learned.after, strict=True):
-        walk.accounts.cost[:] += prior * walk.terms.miss_s
-        floor, chosen, upper = walk.go(load, split, load.looks, starts, chances)
+    for walk, cost, (starts, chances) in zip(walks, costs, learned.after, strict=True):
+        walk.accounts.cost[:] = cost + (prior + handicap) * walk.terms.miss_s
+        floor, follow, upper, _ = walk.go(load, split, load.looks, starts, chances)
         floors.append(np.concatenate((np.zeros(split), floor)))
-        followed += np.bincount(chosen.astype(np.int64), minlength=len(followed))
+        followed += np.bincount(follow.astype(np.int64), minlength=len(followed))
         needed = walk.app.needed[split + 1 + walk.terms.start_looks :]
         upper = upper[: len(needed)]
         share = np.clip(upper - needed, 0.0, 1.0)
         covered.append(share)
         busy.append(share[np.ceil(upper) > 1.0])
-    return Floors(floors, _mean(covered), _mean(busy), followed)
+    return Floors(floors, base, _mean(covered), _mean(busy), followed)
+
+
+def _validated(load: Load, app: AppLoad, base: Rule, every: FloatArray, begin: int) -> FloatArray:
+    """What each expert's floors alone cost the app from look `begin` to the split, shape (experts,)."""
+    begin_s, end_s = load.from_s + begin * LOOK_S, load.split_s
+    second_s = app.spec.price * gb_of(app)
+    costs = np.zeros(len(every))
+    for expert, own in enumerate(every):
+        floor = np.concatenate((np.zeros(begin), own))
+        wait_s, held_s = serve(load, app, base, floor, begin_s, end_s)
+        costs[expert] = wait_s.sum() + second_s * held_s
+    return costs
 
 
 class _Walk:
@@ -106,9 +141,11 @@ class _Walk:
 
     def go(
         self, load: Load, begin: int, end: int, starts: IntArray, chances: FloatArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Floors, experts followed, upper quantiles of looks [begin, end), each of shape (looks,)."""
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Floors, experts followed, upper quantiles of looks [begin, end), each of shape (looks,);
+        and all experts' floors, shape (experts, looks)."""
         floors, chosen, upper = np.zeros((3, end - begin))
+        every = np.zeros((len(experts.NAMES), end - begin))
         fast(follow_looks)(
             self.memory,
             self.accounts,
@@ -122,8 +159,9 @@ class _Walk:
             floors,
             chosen,
             upper,
+            every,
         )
-        return floors, chosen, upper
+        return floors, chosen, upper, every
 
 
 def _mean(parts: list[FloatArray]) -> float:

@@ -51,10 +51,12 @@ def follow_looks(
     floors: Any,
     chosen: Any,
     upper: Any,
+    every: Any,
 ) -> None:
     """Plans look by look; without chances where `starts` is all zeros.
 
-    Writes the floor, the expert followed, and the 90 % quantile of the jittered peak a start ahead.
+    Writes the floor, the expert followed, the 90 % quantile of the jittered peak a start ahead, and
+    every expert's floor, shape (experts, looks).
     """
     lead = 1 + terms.start_looks
     begin, end = 0, 0
@@ -65,6 +67,8 @@ def follow_looks(
             begin, end = starts[i], starts[i + 1]
         propose(accounts, memory, terms, first + i, chances[begin:end], end - begin)
         chosen[i], floors[i] = followed(accounts)
+        ring = accounts.floors.shape[1]
+        every[:, i] = accounts.floors[:, (accounts.count[0] - 1) % ring]
         if i >= lead:
             alpha[0] = adapted(alpha[0], covered(upper[i - lead], needed[i]))
         upper[i] = quantile(chances[begin:end], end - begin, 1.0 - alpha[0])
