@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from warmscaler.replicas import experts, levels, quantiles
+from warmscaler.replicas import experts, levels, past, quantiles
 from warmscaler.replicas.bounds import Bounds
+from warmscaler.replicas.compiled import fast
 from warmscaler.replicas.fleet import Fleet
 from warmscaler.replicas.forecast import Forecast
 from warmscaler.replicas.levels import LOOK_S
@@ -17,6 +18,8 @@ from warmscaler.replicas.overrides import Override
 from warmscaler.replicas.spec import AppSpec
 
 PROBABILITIES = (0.5, 0.9, 0.99)
+PLAIN_LOOKS = 1_000
+"""A longer past is worth compiling for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,30 @@ class ReplicaPlanner:
         self._look, self._steps = -1, 0
         self._last_s = self._stepped_s = -math.inf
         self._peak, self._mean, self._in_use = 0.0, 0.0, 0
+
+    def remember(self, times_s: Sequence[float], concurrency: Sequence[float]) -> None:
+        """Takes in what was measured before the first `observe`: as observing each does, in one go.
+
+        With numba a day takes milliseconds, without it seconds; either may run in a thread. What a
+        model would have forecast then is not worked out. Raises ValueError after an `observe`, or
+        where times do not rise or a number is not finite or below 0.
+        """
+        times, values = np.asarray(times_s, dtype=np.float64), np.asarray(concurrency)
+        if self._look >= 0 or self._last_s > -math.inf:
+            raise ValueError("something was observed already: the past comes first")
+        if not len(times):
+            return
+        known = np.isfinite(times).all() and np.isfinite(values).all() and (values >= 0.0).all()
+        if not known or (np.diff(times) < 0.0).any():
+            raise ValueError("times must rise, and what was measured be numbers from 0 on")
+        looks, needed, mean = past.by_look(self.spec, times, values)
+        self._memory = levels.grown(self._memory, levels.levels_for(float(needed.max())))
+        replay = fast(past.replay) if len(looks) > PLAIN_LOOKS else past.replay
+        replay(self._memory, self._accounts, self._terms, looks, needed, mean)
+        self._look, self._last_s = int(looks[-1]), float(times[-1])
+        self._stepped_s = self._last_s
+        self._in_use = int(needed[-1])
+        self._fleet.note(self.spec.app, self._look, float(needed[-1]))
 
     def observe(
         self,

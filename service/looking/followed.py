@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from warmscaler.replicas.planner import ReplicaPlanner, Wanted
@@ -59,6 +59,18 @@ class Followed:
         """A query that cannot be answered is not asked before."""
         self.changed: dict[Callable[[], None], None] = {}
         """Called after every look."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing of it was read yet."""
+        return self.seen_s == -float("inf")
+
+    def remember(self, found: Sequence[tuple[float, float]]) -> None:
+        """All that was measured before it was followed. Takes a while; any thread may do it."""
+        if found:
+            times_s, values = zip(*found, strict=True)
+            self.planner.remember(times_s, values)
+            self.observed_s, self.observed = found[-1]
 
     def observe(self, at_s: float, concurrency: float) -> None:
         """A number that was measured."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 
 import httpx2
 
+from warmscaler.replicas.fleet import Fleet
 from warmscaler.replicas.planner import ReplicaPlanner, Wanted
 from warmscaler.replicas.spec import AppSpec
 from warmscaler.service.looking.followed import Followed, Source
@@ -39,6 +41,7 @@ class Looking:
         self._apps: dict[Hashable, Followed] = {}
         self._kept: set[Hashable] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._fleet = Fleet()
         self._http: httpx2.AsyncClient | None = None
 
     def __len__(self) -> int:
@@ -61,8 +64,11 @@ class Looking:
         if len(self._apps) >= self.options.most_apps:
             raise Full(f"{len(self._apps)} apps are followed: the most; see --max-apps")
         options = self.options
-        look_s = options.interval_s + options.acts_s
-        planner = ReplicaPlanner(spec, look_s=look_s, overrides=options.overrides)
+        # Who acts on a look may hear of it late: as if a replica took so much longer.
+        spec = replace(spec, start_s=spec.start_s + options.acts_s)
+        planner = ReplicaPlanner(
+            spec, fleet=self._fleet, look_s=options.interval_s, overrides=options.overrides
+        )
         app = Followed(spec, source, planner)
         app.asked_s = self.now_s()
         self._apps[key] = app
@@ -77,6 +83,7 @@ class Looking:
         self._kept.discard(key)
         if app is not None:
             self.places[app.source.prometheus].apps.pop(app, None)
+            self._fleet.forget(app.spec.app)
 
     def floor(self, app: Followed) -> Wanted | None:
         """What is wanted of it now; None where that is not known, or no longer."""

@@ -16,7 +16,7 @@ class LookingOptions:
     interval_s: float = 15.0
     """From one look to the next."""
     acts_s: float = 0.0
-    """Until whoever scales has heard of a look: the HPA asks every 15 s. A plan is for so much more."""
+    """Until whoever scales has heard of a look: the HPA asks every 15 s. Plans are for so much later."""
     history_s: float = 2 * DAY_S
     """What is read of an app when it is first seen."""
     hold_s: float = 300.0

@@ -106,9 +106,12 @@ class Place:
             except QueryError as error:
                 await self._refused(app, str(error))
                 continue
-            for at_s, value in found:
-                app.observe(at_s, value)
-                await self._breathe()
+            if app.is_new:
+                await asyncio.to_thread(app.remember, found)
+            else:
+                for at_s, value in found:
+                    app.observe(at_s, value)
+                    await self._breathe()
             app.seen_s = now_s
             await self._take(app, sample, now_s)
 

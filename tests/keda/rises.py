@@ -16,6 +16,8 @@ NEAR_S = 1_200.0
 STEP_S, SPARSE_S = 15.0, 240.0
 LATE_S = 10.0
 """By so much a day's rise is later than the earliest."""
+USED = 0.8
+"""Nobody plans for replicas that are full."""
 NOISE = 0.1
 """By this share a day's level differs from the usual, either way."""
 
@@ -29,7 +31,7 @@ class Rise:
     """Today's earliest, seconds since the epoch."""
     level: float
     concurrency: int
-    """Of a container."""
+    """That a container is planned for: USED of what it holds."""
     start_s: float
     seed: int
 
@@ -49,7 +51,11 @@ class Rise:
         return BASE
 
     def needed(self) -> int:
-        """Replicas for what comes today."""
+        """Replicas that hold what comes today."""
+        return math.ceil(self.of_day(0)[1] * USED / self.concurrency)
+
+    def planned(self) -> int:
+        """Replicas for what comes today that have as much room as was asked for."""
         return math.ceil(self.of_day(0)[1] / self.concurrency)
 
 

@@ -15,7 +15,7 @@ from tests.keda.conftest import World
 from tests.keda.played import Scaled, hpa_wanted
 from tests.keda.published import MESSAGES, METHODS, SERVICE, Client, classes, scaled_object
 from tests.keda.serving import Here, external_scaler, refused, trigger
-from tests.keda.world import needs_prometheus
+from tests.keda.world import PATIENCE_S, needs_prometheus
 from warmscaler.service.keda.servicer import METRIC, TARGET, _metrics
 from warmscaler.service.proto import externalscaler_pb2 as ours
 
@@ -102,18 +102,22 @@ async def scraped(here: Here, app: str) -> None:
 
 @needs_prometheus
 def test_active_is_told_at_once_and_when_it_changes(world: World) -> None:
-    world.service.in_flight["stream"] = 3.0
+    world.service.in_flight |= {"stream": 0.0, "streams": 3.0}
 
     async def work() -> None:
         async with external_scaler(world.prometheus.url) as here:
-            await scraped(here, "stream")
+            await scraped(here, "streams")
+            assert await anext(here.client.active_stream(scaled_object("s", trigger("streams"))))
             ref = scaled_object("stream", trigger("stream"))
             told = here.client.active_stream(ref)
-            assert await anext(told) is True
-            world.service.in_flight["stream"] = 0.0
             assert await anext(told) is False
             assert not await here.client.is_active(ref)
             assert await here.client.metric(ref, METRIC) == 0.0
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await anext(told)  # looks come and go, and nothing changes
+            told = here.client.active_stream(ref)
+            assert await anext(told) is False
             world.service.in_flight["stream"] = 2.0
             assert await anext(told) is True
 
@@ -149,7 +153,7 @@ def test_many_scaled_objects_each_by_its_own_metadata(world: World) -> None:
 
 @needs_prometheus
 def test_bounds_and_edited_metadata(world: World) -> None:
-    world.service.in_flight["bounds"] = 40.0
+    world.service.in_flight |= {"bounds": 40.0, "idle": 0.0}
 
     async def work() -> None:
         async with external_scaler(world.prometheus.url) as here:
@@ -157,8 +161,8 @@ def test_bounds_and_edited_metadata(world: World) -> None:
             most = trigger("bounds", maxReplicas="6")
             await wants(here, scaled_object("bounds", most), 6.0)
             await wants(here, scaled_object("bounds", most | {"maxReplicas": "8"}), 8.0)
-            world.service.in_flight["bounds"] = 0.0
-            await wants(here, scaled_object("bounds", most | {"minReplicas": "2"}), 2.0)
+            least = trigger("idle", minReplicas="2")
+            await wants(here, scaled_object("idle", least), 2.0)
 
     asyncio.run(work())
 
@@ -315,7 +319,7 @@ def test_a_dry_run_tells_that_nothing_is_wanted(world: World) -> None:
 
 @needs_prometheus
 def test_kedas_loop_scales_from_nothing_and_back(world: World) -> None:
-    world.service.in_flight["loop"] = 0.0
+    world.service.in_flight |= {"loop": 0.0, "over": 0.0}
 
     async def work() -> None:
         async with external_scaler(world.prometheus.url) as here:
@@ -326,9 +330,15 @@ def test_kedas_loop_scales_from_nothing_and_back(world: World) -> None:
                 await scaled.hpa()
                 return scaled.replicas == replicas
 
-            for in_flight in (23, 24, 5, 0):
+            for in_flight in (0, 23, 24):
                 world.service.in_flight["loop"] = float(in_flight)
                 await here.until(lambda wanted=in_flight: at(wanted))  # type: ignore[misc]
+            over = Scaled(here.client, scaled_object("over", trigger("over")), replicas=3)
+            async with asyncio.timeout(PATIENCE_S):
+                while over.replicas:
+                    await over.hpa()
+                    assert over.replicas in (1, 3)  # the HPA alone does not scale to nothing
+                    await over.poll()
 
     asyncio.run(work())
 

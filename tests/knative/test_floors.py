@@ -82,11 +82,12 @@ def until(holds: Callable[[], Any], patience_s: float = PATIENCE_S) -> None:
 @needs_prometheus
 def test_floors_converge_and_nothing_is_left(world: World, api: StandIn, tmp_path: Path) -> None:
     cluster, load = api.cluster, world.service.in_flight
-    load |= {"shop": 17.0, "capped": 90.0, "theirs": 50.0, "old": 50.0, "late": 9.0}
+    load |= {"shop": 17.0, "capped": 90.0, "theirs": 50.0, "old": 50.0, "late": 9.0, "idle": 0.0}
     cluster.put("revisions", revision("shop"))
     cluster.put("revisions", revision("capped", max_scale="3"))
     cluster.put("revisions", revision("theirs", min_scale="2"))
     cluster.put("revisions", revision("old", state="reserve"))
+    cluster.put("revisions", revision("idle"))
 
     def floor(name: str) -> str | None:
         return cluster.annotations("shops", name).get(MIN_SCALE)
@@ -100,7 +101,7 @@ def test_floors_converge_and_nothing_is_left(world: World, api: StandIn, tmp_pat
 
     with floors(api, world.prometheus.url, tmp_path) as process:
         until(lambda: (floor("shop"), floor("capped")) == ("5", "3"))
-        assert (floor("theirs"), floor("old")) == ("2", None)
+        assert (floor("theirs"), floor("old"), floor("idle")) == ("2", None, None)
         # Others write, and the same is wanted: we write nothing.
         written = len(cluster.writes)
         for _ in range(5):
@@ -120,13 +121,11 @@ def test_floors_converge_and_nothing_is_left(world: World, api: StandIn, tmp_pat
         until(lambda: floor("late") == "3")
         # The API is away for a while.
         cluster.down = True
-        load["shop"] = 2.0
+        load["shop"] = 50.0
         time.sleep(1.0)
         cluster.down = False
-        until(lambda: floor("shop") == "1")
-        # Nothing runs; it is not routed to; it is deleted.
-        load["capped"] = 0.0
-        until(lambda: floor("capped") is None)
+        until(lambda: floor("shop") == "13")
+        # It is routed to no more.
 
         def take(made: Object) -> None:
             made["metadata"]["annotations"][MIN_SCALE] = "7"
@@ -143,16 +142,17 @@ def test_floors_converge_and_nothing_is_left(world: World, api: StandIn, tmp_pat
             "shop",
             lambda made: made["metadata"]["annotations"].update({MIN_SCALE: "7"}),
         )
-        load |= {"shop": 40.0, "capped": 8.0}
-        until(lambda: floor("capped") == "2")
+        load |= {"shop": 80.0, "idle": 8.0}
+        until(lambda: floor("idle") == "2")
         time.sleep(1.5)
         assert floor("shop") == "7"
         cluster.delete("revisions", "shops", "late")
         _, page = get(f"{process.page}/metrics")
-        assert 'scaler_desired_replicas{app="shops/capped"} 2.0' in page
+        assert 'scaler_desired_replicas{app="shops/idle"} 2.0' in page
         assert "scaler_leads 1.0" in page
         assert process.terminate() == 0
-    assert (floor("shop"), floor("theirs"), floor("capped")) == ("7", "2", None)
+    assert (floor("shop"), floor("theirs")) == ("7", "2")
+    assert (floor("capped"), floor("idle")) == (None, None)
     assert not [each for each in cluster.objects if each[2] == "late"]
     lease = cluster.objects["leases", "shops", "scaler-knative"]
     assert lease["spec"]["holderIdentity"] == ""

@@ -106,3 +106,28 @@ def test_no_observation_that_is_no_number(concurrency: float) -> None:
     planner = ReplicaPlanner(AppSpec("app", start_s=30, memory_mb=512, price=0.01))
     with pytest.raises(ValueError, match="concurrency"):
         planner.observe(START, concurrency)
+
+
+@settings(max_examples=20, deadline=None)
+@given(specs, st.lists(st.none() | st.integers(0, 40), min_size=1, max_size=60))
+def test_remembering_is_observing_each(spec: AppSpec, past: list[int | None]) -> None:
+    seen = [(START + n * LOOK_S, float(v)) for n, v in enumerate(past) if v is not None]
+    at_once, each = ReplicaPlanner(spec), ReplicaPlanner(spec)
+    at_once.remember(*zip(*seen, strict=True)) if seen else at_once.remember((), ())
+    for now_s, value in seen:
+        each.observe(now_s, value)
+    for n in range(5):
+        now_s = START + (len(past) + n) * LOOK_S
+        assert at_once.wanted(now_s) == each.wanted(now_s)
+        for planner in (at_once, each):
+            planner.observe(now_s, 3.0)
+
+
+def test_the_past_comes_first() -> None:
+    planner = ReplicaPlanner(AppSpec("app", 1.0, 512, 0.01))
+    for times, values in (((2.0, 1.0), (1.0, 1.0)), ((1.0,), (-1.0,)), ((1.0,), (float("nan"),))):
+        with pytest.raises(ValueError, match="times must rise"):
+            planner.remember(times, values)
+    planner.observe(START, 1.0)
+    with pytest.raises(ValueError, match="observed already"):
+        planner.remember((START,), (1.0,))
