@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit ablation frontier generality table fuzz fuzz-bytes chaos kills soak overload keys several keda keda-load bench bench-books bench-page bench-large bench-cluster bench-retrain bench-recording fresh loop reload record-kills proto lock lock-run image clean
+.PHONY: install test lint demo audit ablation frontier duel generality table fuzz fuzz-bytes chaos kills soak overload keys several keda keda-load bench bench-books bench-page bench-large bench-cluster bench-retrain bench-recording fresh loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -64,6 +64,11 @@ ablation: install
 # hindsight, on every shared trace and on those given
 frontier: install
 	$(BIN)/python -m tests.bench.frontier $(TRACE) $(if $(JSON),--json)
+
+# make duel [TRACE="PATH ..."] [WRITE=1]: FeMux's measure, every published policy at its best in hindsight
+# and learned at each weight, as Markdown; with WRITE=1 into docs/policy.md
+duel: install
+	$(BIN)/python -m tests.bench.duel $(TRACE) $(if $(WRITE),--write)
 
 generality: install
 	$(BIN)/python -m tests.bench.generality

@@ -12,6 +12,7 @@ import typer
 from rich import box
 from rich.table import Table
 
+from warmscaler.cli import duel as duels
 from warmscaler.cli import frontier as frontiers
 from warmscaler.cli.console import out, print_json, print_wide, progress, say
 from warmscaler.cli.errors import UserError
@@ -121,6 +122,10 @@ def evaluate(
             help="Instead: learned at seven prices against the best of the others in hindsight.",
         ),
     ] = False,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Instead: femux, every policy by FeMux's measure (starts of 808 ms)."),
+    ] = None,
     replicas: Annotated[
         bool,
         typer.Option(
@@ -199,6 +204,10 @@ def evaluate(
             "--replicas has rules of its own: it goes with --split, --price, --create-ms, --on,"
             " --container-concurrency, --gpu-gb, --json"
         )
+    own_create = create_ms != CREATE_MS
+    if protocol is not None:
+        others = (policy, model, wanted, sweep, folds, frontier, replicas, own_create)
+        duels.check_protocol(protocol, (*others, outcomes, report, picture))
     pages = Pages(report, picture, baseline, gb_hour, said or ())
     check_pages(pages)
     check_target("--outcomes", outcomes, ".parquet")
@@ -231,6 +240,9 @@ def evaluate(
             )
             if model is not None:
                 _warn_if_it_saw_the_answer(model, parts[0])
+            if protocol is not None:
+                duels.show(duels.run(parts[0], jobs), json=json)
+                return
             if frontier:
                 _show_frontier(frontiers.run(parts[0], trained, create_ms, jobs), json=json)
                 return

@@ -35,11 +35,24 @@ KNOBS = {
     "hybrid-histogram": "range_minutes",
     "greedy-dual": "capacity_gb",
     "knative": "stable_window_s",
+    "cidre": "capacity_gb",
+    "femux": "weight",
+    "icebreaker": "utility",
+    "spes": "give_up",
     "learned": "price",
 }
-DEFAULTS = {"hybrid-histogram": 240.0, "knative": 60.0}
+DEFAULTS = {
+    "hybrid-histogram": 240.0,
+    "knative": 60.0,
+    "femux": 0.01003,
+    "icebreaker": 0.5,
+    "spes": 1.0,
+}
 KEEP_S = (10, 20, 30, 60, 120, 180, 300, 450, 600, 900, 1200, 1800, 3600, 7200)
 RANGE_MINUTES = (2, 5, 10, 20, 30, 60, 120, 240, 480)
+WEIGHTS = (0.001, 0.0025, 0.01003, 0.04, 0.16)
+UTILITIES = (0.01, 0.4, 0.5, 0.55, 0.6, 0.65)
+GIVE_UPS = (0.5, 1, 2, 5, 10)
 STABLE_WINDOW_S = (6, 15, 30, 60, 120, 300, 600, 1800, 3600)
 PRICES = (
     *(1e-6, 1e-5, 3e-5, 1e-4, 2e-4, 3.5e-4, 5e-4, 7e-4),
@@ -139,6 +152,10 @@ def _grid(family: str, trace: Trace) -> list[Setting]:
         "hybrid-histogram": RANGE_MINUTES,
         "greedy-dual": capacities_gb(trace),
         "knative": STABLE_WINDOW_S,
+        "cidre": capacities_gb(trace),
+        "femux": WEIGHTS,
+        "icebreaker": UTILITIES,
+        "spes": GIVE_UPS,
     }.get(family, ())
     return [Setting(f"{family}:{value:g}", KNOBS[family], float(value)) for value in values]
 
