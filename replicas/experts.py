@@ -37,8 +37,9 @@ NAMES = (
 _ONE = len(WINDOWS) * len(HEADROOMS)
 SEASONAL = _ONE + len(LEAST_ONE)
 LEARNED = SEASONAL + 1
-_WINDOWS, _HEADROOMS, _TIMES = np.array(WINDOWS), np.array(HEADROOMS), np.array(TIMES)
-_LEAST_ONE = np.array(LEAST_ONE)
+_WINDOWS, _TIMES = np.array(WINDOWS, dtype=np.float64), np.array(TIMES)
+_LEAST_ONE = np.array([WINDOWS.index(window) for window in LEAST_ONE])
+_MORE = HEADROOMS[1]
 HALF_LIFE_LOOKS = float(DAY_LOOKS)
 LINGERS_S = 8.0
 """How long a replica that a lean reactive rule started stays after its use."""
@@ -92,20 +93,16 @@ def opened(terms: Terms, prior: Any = None) -> Accounts:
 @compilable
 def charge(accounts: Accounts, terms: Terms, needed: float, mean: float) -> None:
     """Charges each expert for the look that has just ended, with `needed` replicas at its peak."""
-    ring = accounts.floors.shape[1]
-    count = accounts.count[0]
-    for e in range(len(accounts.cost)):
-        ready = accounts.floors[e, (count - 1) % ring]
-        held = ready
-        for n in range(2, min(ring, count) + 1):
-            ready = min(ready, accounts.floors[e, (count - n) % ring])
-        missed = max(needed - max(ready, accounts.before[0]), 0.0)
-        spare = max(held - mean, 0.0)
-        accounts.cost[e] = (
-            accounts.cost[e] * _KEEP
-            + missed * (terms.miss_s + terms.restart_s)
-            + spare * terms.hold_s
-        )
+    ring, count = accounts.floors.shape[1], accounts.count[0]
+    held = accounts.floors[:, (count - 1) % ring]
+    ready = held.copy()
+    for n in range(2, min(ring, count) + 1):
+        ready = np.minimum(ready, accounts.floors[:, (count - n) % ring])
+    accounts.cost[:] *= _KEEP
+    accounts.cost[:] += np.maximum(held - mean, 0.0) * terms.hold_s
+    if needed > 0.0:
+        missed = np.maximum(needed - np.maximum(ready, accounts.before[0]), 0.0)
+        accounts.cost[:] += missed * (terms.miss_s + terms.restart_s)
     # A replica that a use of less than the look started is as likely gone by the next as not.
     accounts.before[0] = 0.5 * (needed + min(mean, needed))
 
@@ -123,15 +120,16 @@ def propose(
     count = accounts.count[0]
     place = count % ring
     needed = float(memory.day[look % DAY_LOOKS])
+    # Ages rise with the level, for who uses a level uses those below it.
+    within = np.searchsorted(memory.age[: memory.top[0]], _WINDOWS)
     for w in range(len(_WINDOWS)):
-        top = _highest(memory, _WINDOWS[w])
-        if _WINDOWS[w] >= 1:
+        top = THRESHOLDS[within[w] - 1] if within[w] else 0.0
+        if w:
             top = max(top, needed)
-        for h in range(len(_HEADROOMS)):
-            accounts.floors[w * len(_HEADROOMS) + h, place] = np.ceil(top * _HEADROOMS[h] - 1e-9)
-    for w in range(len(_LEAST_ONE)):
-        top = max(_highest(memory, _LEAST_ONE[w]), needed)
-        accounts.floors[_ONE + w, place] = max(np.ceil(top * _HEADROOMS[-1] - 1e-9), 1.0)
+        accounts.floors[2 * w, place] = top
+        accounts.floors[2 * w + 1, place] = np.ceil(top * _MORE - 1e-9)
+    for n in range(len(_LEAST_ONE)):
+        accounts.floors[_ONE + n, place] = max(accounts.floors[2 * _LEAST_ONE[n] + 1, place], 1.0)
     day_before = 0
     for n in range(1, terms.start_looks + 3):
         day_before = max(day_before, memory.day[(look + n) % DAY_LOOKS])
@@ -139,21 +137,11 @@ def propose(
     for m in range(len(_TIMES)):
         e = LEARNED + m
         if levels == 0:  # no model: it costs what the last value does
-            accounts.floors[e, place] = accounts.floors[len(_HEADROOMS), place]
+            accounts.floors[e, place] = accounts.floors[2, place]
         else:
             there = max(accounts.floors[e, (count - 1) % ring] if count else 0.0, needed)
             accounts.floors[e, place] = newsvendor(terms, chances, levels, _TIMES[m], there)
     accounts.count[0] = count + 1
-
-
-@compilable
-def _highest(memory: Memory, looks: int) -> float:
-    """The highest level in use in the last so many looks."""
-    top = 0.0
-    for k in range(memory.top[0]):
-        if memory.age[k] < looks:
-            top = THRESHOLDS[k]
-    return top
 
 
 @compilable

@@ -137,22 +137,20 @@ def advance(memory: Memory, look: int, missing: int, needed: float) -> None:
     bin_ = (look // _COARSE) % _WEEK_BINS
     first = look % _COARSE <= missing
     memory.week[bin_] = int(needed) if first else max(memory.week[bin_], int(needed))
-    for h in range(len(_RATES)):
-        memory.mean[h] += _RATES[h] * (needed - memory.mean[h])
-    for k in range(len(memory.age)):
-        in_use = needed >= THRESHOLDS[k]
-        if in_use:
-            gap = memory.age[k] + missing
-            if 0.0 < gap < _NEVER:
-                memory.gaps[k, memory.gap_count[k] % _GAPS] = gap
-                memory.gap_count[k] += 1
-            memory.age[k] = 0.0
-            memory.top[0] = max(memory.top[0], k + 1)
-        else:
-            memory.age[k] = min(memory.age[k] + 1.0 + missing, _NEVER)
-        if k < memory.top[0]:
-            for h in range(len(_RATES)):
-                memory.used[k, h] += _RATES[h] * (in_use - memory.used[k, h])
+    memory.mean[:] += _RATES * (needed - memory.mean)
+    levels, top = len(memory.age), memory.top[0]
+    in_use = 0  # levels in use are the lowest ones
+    while in_use < levels and THRESHOLDS[in_use] <= needed:
+        gap = memory.age[in_use] + missing
+        if 0.0 < gap < _NEVER:
+            memory.gaps[in_use, memory.gap_count[in_use] % _GAPS] = gap
+            memory.gap_count[in_use] += 1
+        in_use += 1
+    memory.age[:in_use] = 0.0
+    memory.age[in_use:] = np.minimum(memory.age[in_use:] + (1.0 + missing), _NEVER)
+    memory.top[0] = top = max(top, in_use)
+    memory.used[:top] *= 1.0 - _RATES
+    memory.used[:in_use] += _RATES
 
 
 @compilable
