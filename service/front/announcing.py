@@ -23,6 +23,7 @@ def announce(
     told = {
         "version": _version(),
         "policy": policy.name,
+        "objective": getattr(policy, "objective", None),
         "price": getattr(policy, "price", None),
         "model": about.get("version") if policy.name == Learned.name else None,
         "trained_on": about.get("trained_on"),

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.bench.table import TRACE, step
@@ -18,6 +19,7 @@ from tests.traces import SHARED
 from warmscaler.data.read import read_trace
 from warmscaler.models.advised.policy import Advised
 from warmscaler.models.learned.habits import Model
+from warmscaler.models.objectives.words import SAFE, SCORE, Kind, Objective, at_price
 from warmscaler.simulator.figures import Figures
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.advising.search import find_advice
@@ -32,12 +34,15 @@ from warmscaler.training.evaluating.evaluate import (
 from warmscaler.training.evaluating.settings import DEFAULT_POLICIES, Setting, chosen
 
 ROOT = Path(__file__).parents[2]
-BASE, HYBRID, LEARNED = "fixed:300", "hybrid-histogram", "learned"
+BASE, LEARNED = "fixed:300", "learned"
 CAPACITY_GB = 16
-OTHER_PRICES = (0.0025, 0.05)
-"""Below and above the price that training finds on the day."""
+ASKED = {
+    "**learned** (safe, as it is unless told)": SAFE,
+    "**learned**, `--objective score`": SCORE,
+    "**learned**, `--price 0.0025`": at_price(0.0025),
+    "**learned**, `--price 0.05`": at_price(0.05),
+}
 MAX_ADVICE_RATIO = 0.9
-NAMES = {"fixed:300": "fixed 300 s (the reference server's window)", "clairvoyant": "*clairvoyant*"}
 
 
 def cost_s(figures: Figures, price: float) -> float:
@@ -51,92 +56,73 @@ def less(ours: float, theirs: float) -> str:
     return f"{abs(change):.0f} % {'less' if change >= 0.0 else 'more'}"
 
 
-def trained(path: Path) -> tuple[Window, Model]:
-    part = window(read_trace(path), 0.5)
-    step(f"{part.trace.name}: training")
-    return part, train(part, create_ms=CREATE_MS, jobs=1)
+@cache
+def trained(path: Path, objective: Objective) -> Model:
+    """On the first half, for that objective."""
+    part = whole(path)
+    step(f"{part.trace.name}: training for {objective}")
+    return train(part, create_ms=CREATE_MS, objective=objective, jobs=1)
+
+
+def whole(path: Path) -> Window:
+    return window(read_trace(path), 0.5)
+
+
+def learned(path: Path, part: Window, objective: Objective) -> Measured:
+    """Learned as `scaler evaluate --objective` has it: trained for it, and moved by it."""
+    model = trained(path, SAFE if objective.kind is Kind.PRICE else objective)
+    (setting,) = chosen([LEARNED], objective=objective)
+    return measure(part, setting, CREATE_MS, model)
 
 
 def day() -> Iterator[str]:
-    """README's table of one day: every policy, learned at its own and at two other prices."""
-    part, model = trained(TRACE)
-    policies = [each for each in DEFAULT_POLICIES if each != "greedy-dual"]
+    """README's table of one day: every policy, learned by what is asked of it."""
+    part = whole(TRACE)
+    policies = [each for each in DEFAULT_POLICIES if each not in ("greedy-dual", LEARNED)]
     policies.insert(policies.index("knative"), f"greedy-dual:{CAPACITY_GB}")
-    settings = chosen(policies)
-    at = next(n for n, each in enumerate(settings) if each.policy == LEARNED) + 1
-    settings[at:at] = [chosen([LEARNED], price=price)[0] for price in OTHER_PRICES]
     step(f"{part.trace.name}: replaying")
-    done = list(evaluate(part, settings, create_ms=CREATE_MS, model=model))
+    done = list(evaluate(part, chosen(policies), create_ms=CREATE_MS))
+    ours = {name: learned(TRACE, part, objective) for name, objective in ASKED.items()}
+    best = done.pop()  # the clairvoyant reference stands last
     yield (
-        "| policy | score | resource | cold start | cold-start rate | p75 of apps | wasted GB·s |"
-        " waited s |"
+        "| policy | score | resource | cold start | cold-start rate | of starts | p75 of apps |"
+        " wasted GB·s | waited s |"
     )
-    yield "|---|---|---|---|---|---|---|---|"
-    for each in done:
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for name, each in (*((_name(each.setting), each) for each in done), *ours.items()):
+        yield _row(name, each.figures)
+    yield _row(f"*{best.setting.policy}*", best.figures)
+    base = next(each for each in done if each.setting.policy == BASE).figures
+    yield ""
+    for name, each in ours.items():
         of = each.figures
         yield (
-            "| "
-            + " | ".join(
-                (
-                    _name(each.setting, model),
-                    f"{of.score:.2f}",
-                    f"{of.resource_score:.2f}",
-                    f"{of.cold_start_score:.2f}",
-                    "" if of.cold_start_rate is None else f"{of.cold_start_rate:.5f}",
-                    ""
-                    if of.app_cold_start_rate_p75 is None
-                    else f"{of.app_cold_start_rate_p75:.3f}",
-                    f"{of.wasted_gb_s:,.0f}",
-                    f"{of.wait_s:,.0f}",
-                )
-            )
-            + " |"
+            f"- {name}: {less(of.wait_s, base.wait_s)} waiting and"
+            f" {less(of.wasted_gb_s, base.wasted_gb_s)} wasted memory than fixed 300 s; cold starts"
+            f" {100.0 * (base.cold_start_rate or 0.0):.2f} → "
+            f"{100.0 * (of.cold_start_rate or 0.0):.2f} % of requests, of which"
+            f" {100.0 * (of.start_rate or 0.0):.2f} wait for a start and not behind a busy instance."
         )
-    base = _of(done, BASE).figures
-    yield ""
-    for each in done:
-        if each.setting.policy == LEARNED:
-            of = each.figures
-            yield (
-                f"- {_name(each.setting, model)}: {less(of.wait_s, base.wait_s)} waiting and"
-                f" {less(of.wasted_gb_s, base.wasted_gb_s)} wasted memory than fixed 300 s; cold starts"
-                f" {100.0 * (base.cold_start_rate or 0.0):.2f} → "
-                f"{100.0 * (of.cold_start_rate or 0.0):.2f} % of requests."
-            )
 
 
 def traces() -> Iterator[str]:
-    """README's table over all shared traces."""
-    yield (
-        "| trace | price | score | cold-start rate | waited s | wasted GB·s |"
-        " cost over fixed 300 s's | over hybrid-histogram's |"
-    )
-    yield "|---|---|---|---|---|---|---|---|"
+    """README's table over all shared traces: fixed 300 s, learned as it is unless told, and for the
+    score."""
+    yield "| trace | waited s | wasted GB·s | cold-start rate | score |"
+    yield "|---|---|---|---|---|"
     for path in sorted(SHARED.glob("*.tar.gz")):
-        part, model = trained(path)
-        step(f"{part.trace.name}: replaying")
-        done = list(
-            evaluate(part, chosen([BASE, HYBRID, LEARNED]), create_ms=CREATE_MS, model=model)
+        part = whole(path)
+        base = measure(part, Setting(BASE), CREATE_MS)
+        of = [
+            each.figures for each in (base, learned(path, part, SAFE), learned(path, part, SCORE))
+        ]
+        columns = (
+            [f"{each.wait_s:,.0f}" for each in of],
+            [f"{each.wasted_gb_s:,.0f}" for each in of],
+            [f"{each.cold_start_rate or 0.0:.4f}" for each in of],
+            [f"{each.score:.1f}" for each in of],
         )
-        base, hybrid, ours = (_of(done, name).figures for name in (BASE, HYBRID, LEARNED))
-        price = model.price_s_per_gb_s
-        own = cost_s(ours, price)
-        yield (
-            "| "
-            + " | ".join(
-                (
-                    part.trace.name,
-                    f"{price:.3g}",
-                    f"{base.score:.1f} → {ours.score:.1f}",
-                    f"{base.cold_start_rate or 0.0:.4f} → {ours.cold_start_rate or 0.0:.4f}",
-                    f"{base.wait_s:,.0f} → {ours.wait_s:,.0f}",
-                    f"{base.wasted_gb_s:,.0f} → {ours.wasted_gb_s:,.0f}",
-                    f"{own / cost_s(base, price):.2f}",
-                    f"{own / cost_s(hybrid, price):.2f}",
-                )
-            )
-            + " |"
-        )
+        yield f"| {part.trace.name} | " + " | ".join(map(" · ".join, columns)) + " |"
 
 
 def advice() -> Iterator[str]:
@@ -144,8 +130,8 @@ def advice() -> Iterator[str]:
     yield "| trace | price, s per GB·s | GB·h saved | seconds waited less | cost over fixed 300's |"
     yield "|---|---|---|---|---|"
     for path in sorted(SHARED.glob("*.tar.gz")):
-        part, model = trained(path)
-        price = model.price_s_per_gb_s
+        part = whole(path)
+        price = trained(path, SCORE).price_s_per_gb_s
         step(f"{part.trace.name}: advice")
         made = find_advice(part.training, price=price, create_ms=CREATE_MS)
         ours = measure(part, Setting("advice"), CREATE_MS, own=Advised(made)).figures
@@ -195,18 +181,26 @@ def main() -> None:
             put(path, mark, text)
 
 
-def _of(done: list[Measured], policy: str) -> Measured:
-    return next(each for each in done if each.setting.policy == policy)
+def _row(name: str, of: Figures) -> str:
+    rates = of.cold_start_rate, of.start_rate
+    p75 = of.app_cold_start_rate_p75
+    columns = (
+        name,
+        f"{of.score:.2f}",
+        f"{of.resource_score:.2f}",
+        f"{of.cold_start_score:.2f}",
+        *("" if rate is None else f"{rate:.5f}" for rate in rates),
+        "" if p75 is None else f"{p75:.3f}",
+        f"{of.wasted_gb_s:,.0f}",
+        f"{of.wait_s:,.0f}",
+    )
+    return f"| {' | '.join(columns)} |"
 
 
-def _name(setting: Setting, model: Model) -> str:
-    if setting.policy == LEARNED:
-        price = setting.price or model.price_s_per_gb_s
-        where = "of training" if setting.price is None else "told"
-        return f"**learned**, price {price:.3g} ({where})"
+def _name(setting: Setting) -> str:
     kind, _, number = setting.policy.partition(":")
     plain = {"fixed": f"fixed {number} s", "greedy-dual": f"greedy-dual, {number} GB"}.get(kind)
-    return NAMES.get(setting.policy, plain or setting.policy)
+    return f"{plain} (the reference server's window)" if setting.policy == BASE else plain or kind
 
 
 if __name__ == "__main__":
