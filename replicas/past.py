@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from warmscaler.replicas.compiled import compilable
+from warmscaler.replicas.compiled import compilable, fast
 from warmscaler.replicas.experts import Accounts, Terms, charge, propose
 from warmscaler.replicas.levels import LOOK_S, THRESHOLDS, Memory, advance
 from warmscaler.replicas.spec import AppSpec
+
+PLAIN_LOOKS = 50_000
+"""So many take as long as compiling does."""
 
 
 @compilable
@@ -23,6 +27,15 @@ def replay(
         charge(accounts, terms, needed[i], mean[i])
         advance(memory, looks[i], missing, needed[i])
         propose(accounts, memory, terms, looks[i], none, 0)
+
+
+_taken = [0]
+
+
+def replayer(looks: int) -> Callable[..., None]:
+    """`replay`, compiled once this process has so many looks to take in that it is worth the wait."""
+    _taken[0] += looks
+    return fast(replay) if _taken[0] > PLAIN_LOOKS else replay
 
 
 def by_look(spec: AppSpec, times_s: Any, concurrency: Any) -> tuple[Any, Any, Any]:

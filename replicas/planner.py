@@ -10,7 +10,6 @@ import numpy as np
 
 from warmscaler.replicas import experts, levels, past, quantiles
 from warmscaler.replicas.bounds import Bounds
-from warmscaler.replicas.compiled import fast
 from warmscaler.replicas.fleet import Fleet
 from warmscaler.replicas.forecast import Forecast
 from warmscaler.replicas.levels import LOOK_S
@@ -18,8 +17,6 @@ from warmscaler.replicas.overrides import Override
 from warmscaler.replicas.spec import AppSpec
 
 PROBABILITIES = (0.5, 0.9, 0.99)
-PLAIN_LOOKS = 1_000
-"""A longer past is worth compiling for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,7 @@ class ReplicaPlanner:
             raise ValueError("times must rise, and what was measured be numbers from 0 on")
         looks, needed, mean = past.by_look(self.spec, times, values)
         self._memory = levels.grown(self._memory, levels.levels_for(float(needed.max())))
-        replay = fast(past.replay) if len(looks) > PLAIN_LOOKS else past.replay
+        replay = past.replayer(len(looks))
         replay(self._memory, self._accounts, self._terms, looks, needed, mean)
         self._look, self._last_s = int(looks[-1]), float(times[-1])
         self._stepped_s = self._last_s

@@ -86,9 +86,9 @@ async def _play(client: Client, rises: list[Rise], acts_s: float, until_s: float
         while (now_s := time.time()) < at_s:
             before = len(scaled.errors)
             await scaled.poll()
-            if len(scaled.errors) == before:
-                known.add(rise.app)
-            elif rise.app not in known:
+            if rise.app not in known:
+                if len(scaled.errors) == before:
+                    known.add(rise.app)
                 scaled.errors.clear()
             await scaled.hpa()
             used = rise.value(now_s) / rise.concurrency

@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 
 DAY_S = 86_400.0
-BASE = 1.0
 LASTS_S = 900.0
 NEAR_S = 1_200.0
 """About a rise every STEP_S is written, else every SPARSE_S."""
@@ -48,7 +47,7 @@ class Rise:
             at_s, level = self.of_day(each)
             if at_s <= now_s < at_s + LASTS_S:
                 return level
-        return BASE
+        return float(self.concurrency)  # between rises one replica has all it is planned for
 
     def needed(self) -> int:
         """Replicas that hold what comes today."""
@@ -75,14 +74,16 @@ def drawn(count: int, first_s: float, last_s: float, seed: int) -> list[Rise]:
     ]
 
 
-def backfill(rises: list[Rise], data: Path, until_s: float, days: int) -> None:
+def backfill(
+    rises: list[Rise], data: Path, until_s: float, days: int, sparse_s: float = SPARSE_S
+) -> None:
     """Writes what was measured into a Prometheus' storage, before it starts."""
     data.mkdir(parents=True, exist_ok=True)
     file = data.parent / "history.om"
     with file.open("w") as out:
         out.write("# TYPE in_flight gauge\n")
         for rise in rises:
-            for at_s in _times(rise, until_s, days):
+            for at_s in _times(rise, until_s, days, sparse_s):
                 out.write(f'in_flight{{app="{rise.app}"}} {rise.value(at_s):g} {at_s:.3f}\n')
         out.write("# EOF\n")
     make = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(file), str(data)]
@@ -90,10 +91,10 @@ def backfill(rises: list[Rise], data: Path, until_s: float, days: int) -> None:
     file.unlink()
 
 
-def _times(rise: Rise, until_s: float, days: int) -> list[float]:
+def _times(rise: Rise, until_s: float, days: int, sparse_s: float) -> list[float]:
     found, at_s = [], until_s - days * DAY_S
     while at_s < until_s:
         found.append(at_s)
         off_s = (at_s - rise.at_s + DAY_S / 2.0) % DAY_S - DAY_S / 2.0
-        at_s += STEP_S if -NEAR_S < off_s < LASTS_S + NEAR_S else SPARSE_S
+        at_s += STEP_S if -NEAR_S < off_s < LASTS_S + NEAR_S else sparse_s
     return found
