@@ -178,8 +178,11 @@ class Level:
         start_ms: float,
     ) -> Plan:
         """The cheapest by its idle times on the clock of that period; costs as `plan` takes them."""
+        gaps, lefts, weights = self.weighted_gaps()
+        if len(gaps):
+            prior, weights = prior.given(gaps, weights)
         return plan(
-            *self.points(*self.weighted_gaps(), period_ms),
+            *self.points(gaps, lefts, weights, period_ms),
             prior,
             hold_cost=hold_cost,
             miss_cost=miss_cost,

@@ -14,6 +14,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from copy import copy
 from math import inf, sqrt
 
 import numpy as np
@@ -42,6 +43,8 @@ TAIL_MS = 30.0 * 86_400_000.0
 ROUNDING_MS = 1.0
 """An age is the difference of two times since the epoch: it is that exact."""
 NOTHING = np.zeros(0)
+_OCTAVES_MS = np.concatenate(([0.0], 1_000.0 * np.exp2(np.arange(22.0))))
+"""Where each begins, up to a month."""
 _OFFSETS = np.linspace(-1.0, 1.0, 5)[:, None]
 _STEPS_PER_E = 12.0
 """Decisions are taken at ages at most this many to a factor of e apart, and at every hole. Eight to
@@ -117,18 +120,47 @@ class Prior:
     quantiles `to_ms`, shape (n,), in order; what lies beyond the last of them, half of what lies
     between two, follows a Pareto law of index TAIL."""
 
-    __slots__ = ("_log_from", "_weights", "nothing", "to_ms")
+    __slots__ = ("_log_from", "_octave", "_surviving", "_weights", "nothing", "to_ms", "weight")
 
     def __init__(self, to_ms: FloatArray, weight: float) -> None:
         last_ms = max(float(to_ms[-1]), 1.0) if len(to_ms) else 1.0
         times = np.exp2(np.arange(1.0, np.log2(max(TAIL_MS / last_ms, 2.0)) + 1.0))
         count = len(to_ms)
+        self.weight = weight
         self.to_ms = np.concatenate((to_ms, last_ms * times)) if count else to_ms
         self.nothing = np.zeros(len(self.to_ms))
-        self._log_from = np.log(np.concatenate(([0.0], self.to_ms)) + LOG_FROM_MS)
         reached = (np.arange(count) + 0.5) / max(count, 1)
         beyond = (1.0 - 0.5 / max(count, 1)) + 0.5 / max(count, 1) * (1.0 - times**-TAIL)
-        self._weights = weight * np.concatenate(([0.0], reached, beyond if count else []))
+        log_from = np.log(np.concatenate(([0.0], self.to_ms)) + LOG_FROM_MS)
+        weights = weight * np.concatenate(([0.0], reached, beyond if count else []))
+        # Cut at the octaves as well: what was seen scales one against the other.
+        octaves = np.log(_OCTAVES_MS + LOG_FROM_MS)
+        self._log_from: FloatArray = np.union1d(log_from, octaves)
+        self._weights = np.interp(self._log_from, log_from, weights)
+        self._octave = np.searchsorted(octaves, self._log_from[:-1], side="right") - 1
+        self._surviving = np.maximum(weight - np.interp(octaves, log_from, weights), 1e-12)
+
+    def given(self, gaps_ms: FloatArray, weights: FloatArray) -> tuple[Prior, FloatArray]:
+        """What is believed once idle times were seen that weigh so, shapes (n,); and these in the same
+        measure.
+
+        At every age it counts as `weight` idle times that lasted so long, however few of those seen did
+        (a beta process of constant concentration; N. Hjort, Annals of Statistics 18, 1990): an app
+        that calls every second has as little to say of idle times of hours as a new one.
+        """
+        octave = np.searchsorted(_OCTAVES_MS, gaps_ms, side="right") - 1
+        ended = np.bincount(octave, weights, len(_OCTAVES_MS))
+        reached = ended[::-1].cumsum()[::-1]
+        surviving = self._surviving
+        ends = 1.0 - np.append(surviving[1:], 0.0) / surviving
+        stays = 1.0 - (ended + self.weight * ends) / (reached + self.weight)
+        alive = (reached[0] + self.weight) * np.append(1.0, np.cumprod(stays[:-1]))
+        each = alive / (reached + self.weight)
+        among = copy(self)
+        scale = (each * self.weight / surviving)[self._octave]
+        among._weights = np.append(0.0, np.cumsum(np.diff(self._weights) * scale))
+        told: FloatArray = weights * each[octave]
+        return among, told
 
     def weight_before(self, ages_ms: FloatArray) -> FloatArray:
         """How much of it lies before each age. Shapes (m,)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import numpy as np
+import pytest
 
 from tests.traces import trace_of
 from warmscaler.data.trace import Trace
@@ -120,3 +121,28 @@ def test_an_instance_that_nobody_waits_for_takes_the_last_level() -> None:
     for each in others:
         scheduler.instance_ready(1e12 + 1_600.0, each)
     assert [each.id for each in scheduler.pools["app"].idle] == [*reversed(others), first]
+
+
+def test_what_is_believed_of_long_idle_times_is_not_ruled_by_short_ones() -> None:
+    """All apps call every few seconds, and this one a hundred times a second apart and once after two
+    hours: of idle times of half an hour a single one was seen, however many short ones were."""
+    prior = Prior(np.geomspace(500.0, 100_000.0, 32), 0.6)
+    gaps_ms = np.array([1_000.0] * 100 + [7_000_000.0])
+    told, weights = prior.given(gaps_ms, np.ones(101))
+    total = float(told.weight_before(np.array([1e13]))[0]) + weights.sum()
+    assert total == pytest.approx(101.6, rel=1e-3)
+    at_ms = np.array([1_600_000.0, 4_300_000.0, 1e13])
+    before, later, every = told.weight_before(at_ms)
+    left = every - before + weights[-1]
+    # Even chance in each of 1.4 octaves, by 0.6 of it against the one that went on.
+    assert (later - before) / left == pytest.approx(1.4 * 0.5 * 0.6 / 1.6, rel=0.2)
+    assert before + weights[:100].sum() > 99.0
+
+
+def test_what_is_believed_where_nothing_was_seen_is_the_prior() -> None:
+    prior = Prior(Model().prior_ms, 0.6)
+    ages_ms = np.geomspace(1.0, 1e9, 50)
+    told, _ = prior.given(np.zeros(0), np.zeros(0))
+    np.testing.assert_allclose(
+        told.weight_before(ages_ms), prior.weight_before(ages_ms), rtol=1e-6, atol=1e-9
+    )

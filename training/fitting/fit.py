@@ -30,7 +30,7 @@ from warmscaler.training.workers import parallel
 PRIOR_POINTS = 32
 BIN = 0.25
 """Of the population's hazard, a factor of e being 1."""
-PRIOR_APPS = 2.0
+PRIOR_APPS = 20.0
 """What is believed of idle times never seen weighs as much as so many apps."""
 CHUNKS = 32
 """Pieces of about equal work that the apps are fitted in, side by side."""
