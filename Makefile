@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit ablation frontier duel generality table fuzz fuzz-bytes chaos kills soak overload keys several keda keda-load bench bench-books bench-page bench-large bench-cluster bench-retrain bench-recording fresh loop reload record-kills proto lock lock-run image clean
+.PHONY: install test lint demo audit ablation frontier objectives duel generality table fuzz fuzz-bytes chaos kills soak overload keys several keda keda-load bench bench-books bench-page bench-large bench-cluster bench-retrain bench-recording fresh loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -69,6 +69,11 @@ frontier: install
 # and learned at each weight, as Markdown; with WRITE=1 into docs/policy.md
 duel: install
 	$(BIN)/python -m tests.bench.duel $(TRACE) $(if $(WRITE),--write)
+
+# make objectives [TRACE="NAME ..."] [JSON=1]: score, default, cold-starts=1% and wait-p99=1s on each
+# shared trace, against the best constant price in hindsight
+objectives: install
+	$(BIN)/python -m tests.bench.objectives $(TRACE) $(if $(JSON),--json)
 
 generality: install
 	$(BIN)/python -m tests.bench.generality

@@ -250,6 +250,14 @@ class Policy(ABC):
         Raises ValueError for bytes that `learned` never returned; the app is then as new.
         """
 
+    def learned_of_all(self) -> bytes | None:
+        """What was learned online of no app in particular, for a later process; None if nothing is."""
+        return None
+
+    def recall_of_all(self, learned: bytes) -> None:  # noqa: B027 - for those that learn
+        """The inverse, before the first event. Raises ValueError for bytes that it never returned;
+        nothing has changed then."""
+
     def make_room(self, now_ms: float, used_mb: int, needed_mb: int) -> Sequence[Pool]:
         """A start needs `needed_mb` on top of `used_mb`. Returns pools, each once for every least
         recently idle instance it must give up first."""

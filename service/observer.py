@@ -19,6 +19,8 @@ class Served:
     assigned_ms: float
     cold: bool
     """It found no idle instance on arrival, whatever served it in the end."""
+    queued: bool = False
+    """Of those: the instance that served it was busy when it came, it waited for no start."""
     assigment: bytes = b""
     """What its Idle will name, as bytes, where that is known."""
 

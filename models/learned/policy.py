@@ -132,3 +132,12 @@ class Learned(Policy):
             seen = pool.policy.recall(learned)
             self.adopt(pool, self.until_ms)
             pool.policy.remember_uses(seen)
+
+    def learned_of_all(self) -> bytes | None:
+        """The account of the objective, and where the price is."""
+        return None if self.steering is None else self.steering.state()
+
+    def recall_of_all(self, learned: bytes) -> None:
+        """Where it was of the same objective."""
+        if self.steering is not None:
+            self.steering.restore(learned)

@@ -250,9 +250,29 @@ class StaysSafe(Steering):
 
     __slots__ = ("window",)
 
+    COUNTS: ClassVar[tuple[str, ...]] = (*Steering.COUNTS, "window_waited_ms", "window_starts")
+
     def __init__(self, objective: Objective, start: float) -> None:
         super().__init__(objective, start)
         self.window = Window(WINDOW_MS)
+
+    @property
+    def window_waited_ms(self) -> float:
+        """What requests would have waited under the window."""
+        return self.window.waited_ms
+
+    @window_waited_ms.setter
+    def window_waited_ms(self, waited_ms: float) -> None:
+        self.window.waited_ms = waited_ms
+
+    @property
+    def window_starts(self) -> float:
+        """How many of them would have waited for a start."""
+        return self.window.starts
+
+    @window_starts.setter
+    def window_starts(self, starts: float) -> None:
+        self.window.starts = starts
 
     def _served(
         self, now_ms: float, instance: Instance, use_ms: float, waited_ms: float, *, starts: bool
@@ -279,14 +299,19 @@ class FollowsScore(Steering):
     score is 50 G / S + 50 E / (E + W): see `exchange_rate`.
     """
 
-    __slots__ = ("_rated_ms", "_start", "_totals")
+    __slots__ = ("_rated_ms", "_start", "recent_e", "recent_g", "recent_s", "recent_w")
+    COUNTS: ClassVar[tuple[str, ...]] = (
+        *Steering.COUNTS,
+        *("recent_g", "recent_s", "recent_e", "recent_w"),
+    )
 
     def __init__(self, objective: Objective, start: float) -> None:
         super().__init__(objective, start)
         self._start = self.controller.log_price
-        self._totals = [0.0] * 4
-        """G in MB·ms, S in MB·ms, E in ms, W in ms, the latest of the most weight."""
         self._rated_ms = 0.0
+        self.recent_g = self.recent_s = 0.0
+        """G and S in MB·ms, the latest of the most weight; so are E and W, in ms."""
+        self.recent_e = self.recent_w = 0.0
 
     @property
     def used(self) -> float | None:
@@ -303,28 +328,27 @@ class FollowsScore(Steering):
     def _served(
         self, now_ms: float, instance: Instance, use_ms: float, waited_ms: float, *, starts: bool
     ) -> None:
-        totals = self._totals
-        totals[0] += use_ms * instance.memory_mb
-        totals[2] += use_ms
-        totals[3] += waited_ms
+        self.recent_g += use_ms * instance.memory_mb
+        self.recent_e += use_ms
+        self.recent_w += waited_ms
         self._holds(now_ms)
 
     def _held(self, now_ms: float, passed_ms: float) -> None:
-        totals = self._totals
         if passed_ms > 0.0:
             fades = (1.0 - passed_ms / self.age_ms) ** RECENT
-            for place in range(len(totals)):
-                totals[place] *= fades
-            totals[1] += self._held_mb * passed_ms
+            self.recent_g *= fades
+            self.recent_e *= fades
+            self.recent_w *= fades
+            self.recent_s = self.recent_s * fades + self._held_mb * passed_ms
         if self.age_ms < self._rated_ms:
             return
         self._rated_ms = self.age_ms + RATED_MS
-        execution_mb_ms, slot_mb_ms, execution_ms, waited_ms = totals
-        if not (slot_mb_ms > 0.0 and execution_ms > 0.0 and execution_mb_ms > 0.0):
+        if not (self.recent_g > 0.0 and self.recent_s > 0.0 and self.recent_e > 0.0):
             return
-        execution_gb_s = execution_mb_ms / _MB_MS_PER_GB_S
-        slot_gb_s = slot_mb_ms / _MB_MS_PER_GB_S
-        rate = exchange_rate(execution_gb_s, slot_gb_s, execution_ms / 1e3, waited_ms / 1e3)
+        rate = exchange_rate(
+            *(self.recent_g / _MB_MS_PER_GB_S, self.recent_s / _MB_MS_PER_GB_S),
+            *(self.recent_e / 1e3, self.recent_w / 1e3),
+        )
         weight = self.age_ms / (self.age_ms + SETTLES_MS)
         if self.controller.move_to(self._start + weight * (log(rate) - self._start)):
             self.price.s_per_gb_s = self.controller.told

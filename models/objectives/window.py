@@ -20,7 +20,7 @@ class Window:
     def __init__(self, keep_ms: float) -> None:
         self.keep_ms = keep_ms
         self.waited_ms = 0.0
-        self.starts = 0
+        self.starts = 0.0
         """Requests that wait for one."""
         self.idle_mb_ms = 0.0
         """Memory times time of instances that start or are idle, and are used again or gone."""
@@ -44,7 +44,7 @@ class Window:
             self.idle_mb_ms += unused_ms * memory_mb
         else:
             waits_ms = start_ms
-            self.starts += 1
+            self.starts += 1.0
             self.waited_ms += start_ms
             self.idle_mb_ms += start_ms * memory_mb
         insort(idle, arrival_ms + waits_ms + use_ms)

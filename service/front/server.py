@@ -38,6 +38,7 @@ from warmscaler.service.live.serving_policy import Chosen
 from warmscaler.service.observability.board.board import Board
 from warmscaler.service.observability.health import PARTS, Health, Phase
 from warmscaler.service.observability.metrics import Metrics
+from warmscaler.service.observability.objective_metrics import objective_metrics
 from warmscaler.service.observability.page import Page
 from warmscaler.service.observability.shadow_metrics import shadow_metrics
 from warmscaler.service.observability.tracing import Tracing
@@ -246,6 +247,7 @@ async def serve_until_signal(
         transport=operations.transport,
     )
     metrics.watch(server.driver)
+    metrics.add(partial(objective_metrics, lambda: server.driver.scheduler.policy))
     page = None
     if operations.metrics_port is not None:
         if shadow is not None:

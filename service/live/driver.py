@@ -209,8 +209,15 @@ class Driver(Carrying):
     def serve(self, waiting: Waiting, instance: Instance) -> None:
         """A request that waited has this instance."""
         del self._waiting[waiting.token]
+        queued = instance.wait is not None and instance.wait.queued
         served = Served(
-            waiting.request_id, waiting.meta, instance, waiting.arrival_ms, self._now_ms(), True
+            request_id=waiting.request_id,
+            meta=waiting.meta,
+            instance=instance,
+            arrival_ms=waiting.arrival_ms,
+            assigned_ms=self._now_ms(),
+            cold=True,
+            queued=queued,
         )
         self.serving[instance.id] = served
         self.slots.taken(instance.id, waiting.request_id)

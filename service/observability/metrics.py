@@ -42,6 +42,7 @@ class _Counts:
 
     warm: int = 0
     cold: int = 0
+    queued: int = 0
     causes: Counter[str] = field(default_factory=Counter)
     throttled: int = 0
     failed: int = 0
@@ -106,7 +107,10 @@ class Metrics(Observer):
         counts = self._counts
         instance = served.instance
         if served.cold:
-            counts.cold += 1
+            if served.queued:
+                counts.queued += 1
+            else:
+                counts.cold += 1
             self._wait.observe((served.assigned_ms - served.arrival_ms) / 1000.0)
             self._fresh.discard(instance.id)
             if instance.idle_since_ms > 0.0:  # idle while the start made for this request failed
@@ -196,9 +200,9 @@ class Metrics(Observer):
         counts = self._counts
         yield _counter(
             "scaler_assignments",
-            "Requests that got an instance.",
+            "Requests that got an instance: idle, started for them, or busy when they came.",
             "start",
-            {"warm": counts.warm, "cold": counts.cold},
+            {"warm": counts.warm, "cold": counts.cold, "queued": counts.queued},
         )
         yield _counter(
             "scaler_cold_starts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from warmscaler.service.persistence.ledger import Ledger
 from warmscaler.service.scheduler.scheduler import Scheduler
@@ -41,6 +42,10 @@ class Learning:
         """What an earlier run learned of an app is there when the app is met. Raises LedgerError."""
         most = min(self._scheduler.limits.apps, MOST_APPS)
         self._scheduler.learned = self._ledger.learned(KEEP_MS, most)
+        of_all = self._ledger.learned_of_all()
+        if of_all is not None:
+            with suppress(ValueError):  # damaged: it begins anew
+                self._scheduler.policy.recall_of_all(of_all)
 
     async def keep(self) -> None:
         """Writes it down, over and over."""
@@ -51,6 +56,9 @@ class Learning:
     async def save(self) -> None:
         """Writes down what is not yet."""
         changed, self._changed = self._changed, set()
+        of_all = self._scheduler.policy.learned_of_all()
+        if of_all is not None:
+            self._ledger.save_learned_of_all(of_all)
         try:
             await self._save(changed)
         finally:

@@ -57,6 +57,7 @@ CREATE TABLE IF NOT EXISTS learned_apps (
     saved_ms INTEGER NOT NULL,
     learned BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS learned_of_all (place INTEGER PRIMARY KEY, learned BLOB NOT NULL);
 """
 CHECKPOINT_EVERY = 500
 """Statements, after which the thread moves what SQLite's log holds into its file."""
@@ -209,6 +210,18 @@ class Ledger:
         """Keeps what was learned of an app, in place of what was kept before."""
         values = (key, int(now_ms), learned)
         self._hand_over("INSERT OR REPLACE INTO learned_apps VALUES (?, ?, ?)", values)
+
+    def save_learned_of_all(self, learned: bytes) -> None:
+        """Keeps what was learned of no app in particular, in place of what was kept before."""
+        self._hand_over("INSERT OR REPLACE INTO learned_of_all VALUES (0, ?)", (learned,))
+
+    def learned_of_all(self) -> bytes | None:
+        """What was kept of it. To be read before the first write. Raises LedgerError."""
+        try:
+            row = self._database.execute("SELECT learned FROM learned_of_all").fetchone()
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path}: not a ledger that can be used: {error}") from None
+        return None if row is None or not isinstance(row[0], bytes) else row[0]
 
     def forget_learned(self, key: str) -> None:
         """The app is forgotten."""

@@ -27,6 +27,7 @@ from warmscaler.models.learned import crowd, level, policy
 from warmscaler.models.learned.habits import MAX_LEVELS, MEMORY_GAPS, Model
 from warmscaler.models.learned.plan import Plan
 from warmscaler.models.learned.policy import Learned
+from warmscaler.models.objectives.words import OWN_PRICE
 from warmscaler.models.policy import Pool
 from warmscaler.simulator.figures import Figures, figures
 from warmscaler.simulator.replay import CREATE_MS, replay
@@ -96,7 +97,7 @@ def main() -> None:
     trace = read_trace(TRACE)
     part = window(trace, 0.5)
     step("training")
-    model = train(part, create_ms=CREATE_MS, jobs=2)
+    model = train(part, create_ms=CREATE_MS, jobs=2, objective=OWN_PRICE)
     step("replaying each variant")
     names = [each.name for each in variants()]
     done = joblib.Parallel(n_jobs=2)(

@@ -13,6 +13,7 @@ from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
+from warmscaler.models.objectives.words import OWN_PRICE
 from warmscaler.models.policy import Policy
 from warmscaler.models.published.fixed import Fixed
 from warmscaler.service.scheduler.scheduler import Scheduler
@@ -50,7 +51,7 @@ def measure() -> list[Row]:
     trace = read_trace(TRACE)
     part = window(trace, 0.5)
     step("training, for the replay")
-    model = train(part, create_ms=CREATE_MS, jobs=2)
+    model = train(part, create_ms=CREATE_MS, jobs=2, objective=OWN_PRICE)
     rows = []
     learned = Learned(model)
     played: tuple[tuple[str, Policy, float], ...] = (

@@ -11,6 +11,7 @@ from warmscaler.data.generate import generate
 from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
 from warmscaler.models.learned.habits import Model
+from warmscaler.models.objectives.words import OWN_PRICE
 from warmscaler.simulator.figures import Figures
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.evaluating.evaluate import Measured, Window, evaluate, find, train, window
@@ -61,7 +62,7 @@ def unseen(trace: Trace) -> list[Row]:
         step(f"apps never seen, {turn + 1} of 2")
         known = replace(part, trace=only(trace, numbers[turn::2]))
         rest = replace(part, trace=only(trace, numbers[1 - turn :: 2]))
-        model = train(known, create_ms=CREATE_MS, jobs=JOBS)
+        model = train(known, create_ms=CREATE_MS, jobs=JOBS, objective=OWN_PRICE)
         done = measured(rest, ["fixed:300", "learned"], model)
         base, ours = find(done, "fixed:300"), find(done, "learned")
         assert base is not None
@@ -95,7 +96,7 @@ def look_alikes() -> list[Row]:
     for kind in ("contest-1", "contest-2", "contest-3"):
         step(kind)
         part = window(generate(kind), 0.5)
-        model = train(part, create_ms=CREATE_MS, jobs=JOBS)
+        model = train(part, create_ms=CREATE_MS, jobs=JOBS, objective=OWN_PRICE)
         done = measured(part, [*(f"fixed:{keep}" for keep in KEEP_S), "learned"], model)
         ours = done.pop()
         best = max(done, key=lambda each: each.figures.score)
