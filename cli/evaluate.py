@@ -18,7 +18,7 @@ from warmscaler.cli.console import out, print_json, print_wide, progress, say
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.objective import ObjectiveOption, SecondWaited, asked
 from warmscaler.cli.pages import Pages, check_pages, check_target, draw
-from warmscaler.cli.replicas import ReplicaOptions
+from warmscaler.cli.replicas import ReplicaOptions, SaveForecast
 from warmscaler.cli.replicas import check as check_replicas
 from warmscaler.cli.replicas import run as run_replicas
 from warmscaler.cli.trace import (
@@ -144,6 +144,7 @@ def evaluate(
     gpu_gb: Annotated[
         float, typer.Option(help="For --replicas: from this memory on a replica counts as a GPU.")
     ] = 8.0,
+    save_forecast: SaveForecast = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     outcomes: Annotated[
         Path | None, typer.Option(help="*.parquet to write: a row per measured request.")
@@ -214,13 +215,13 @@ def evaluate(
     if replicas:
         if report or picture:
             raise UserError("--replicas gives figures only: leave out --report, --picture")
-        check_replicas(platform, places, gpu_gb)
+        check_replicas(platform, places, gpu_gb, save_forecast)
         loaded = read_trace(
             trace, set_name=set_name, layout=layout(roles, memory_mb, init_ms, apps)
         )
         for note in loaded.notes:
             say(f"note: {note}")
-        options = ReplicaOptions(split, platform, places, create_ms, gpu_gb)
+        options = ReplicaOptions(split, platform, places, create_ms, gpu_gb, save_forecast)
         run_replicas(loaded, price, options, json=json)
         return
     try:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from warmscaler.cli.errors import UserError
+from warmscaler.replicas.forecast import Forecast, ForecastError
 from warmscaler.replicas.overrides import Override, OverridesError, parse_overrides
 from warmscaler.service.looking.told import check_address
 
@@ -28,6 +32,29 @@ def seconds_of(text: str, option: str) -> float:
     if not 0.0 < seconds <= _LONGEST_S:
         raise UserError(f"{option} {text}: must be a number with s, m, h or d, to 90d: 12h, 2d")
     return seconds
+
+
+ForecastFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="What scaler evaluate --replicas --save-forecast wrote; else last values and the day before."
+    ),
+]
+_MOST_BYTES = 32 * 2**20
+
+
+def forecast_of(path: Path | None) -> Forecast | None:
+    """The learned forecast in a file. Raises UserError."""
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            return Forecast(file.read(_MOST_BYTES + 1).decode())
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UserError(f"--forecast {path}: {said}") from None
+    except ForecastError as error:
+        raise UserError(f"--forecast {path}: {error}") from None
 
 
 def overrides_of(path: Path | None) -> tuple[Override, ...]:

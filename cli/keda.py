@@ -10,7 +10,13 @@ import typer
 import uvloop
 
 from warmscaler.cli.errors import UserError
-from warmscaler.cli.following import overrides_of, prometheus_of, seconds_of
+from warmscaler.cli.following import (
+    ForecastFile,
+    forecast_of,
+    overrides_of,
+    prometheus_of,
+    seconds_of,
+)
 from warmscaler.cli.health import host_of
 from warmscaler.cli.listening import LOCAL, server_tls
 from warmscaler.service.address import Address, is_loopback
@@ -73,6 +79,7 @@ def keda(
         Path | None,
         typer.Option(help="A TOML file of apps to follow that no ScaledObject asks for."),
     ] = None,
+    forecast: ForecastFile = None,
     overrides: Annotated[
         Path | None, typer.Option(help="A TOML file of dated floors: app, from, until, at_least.")
     ] = None,
@@ -116,6 +123,7 @@ def keda(
         hold_s=hold_s,
         most_apps=max_apps,
         overrides=overrides_of(overrides),
+        forecast=forecast_of(forecast),
     )
     try:
         options = KedaOptions(

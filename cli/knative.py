@@ -10,7 +10,13 @@ import typer
 import uvloop
 
 from warmscaler.cli.errors import UserError
-from warmscaler.cli.following import overrides_of, prometheus_of, seconds_of
+from warmscaler.cli.following import (
+    ForecastFile,
+    forecast_of,
+    overrides_of,
+    prometheus_of,
+    seconds_of,
+)
 from warmscaler.cli.health import host_of
 from warmscaler.cli.listening import LOCAL
 from warmscaler.service.knative.api import ALL, NoCluster, cluster
@@ -70,6 +76,7 @@ def knative(
             " then it is taken away.",
         ),
     ] = PLAIN_LOOKS.hold_s,
+    forecast: ForecastFile = None,
     overrides: Annotated[
         Path | None, typer.Option(help="A TOML file of dated floors; app is NAMESPACE/REVISION.")
     ] = None,
@@ -111,6 +118,7 @@ def knative(
         history_s=seconds_of(history, "--history"),
         hold_s=hold_s,
         overrides=overrides_of(overrides),
+        forecast=forecast_of(forecast),
     )
     try:
         read(told, "any", defaults)

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich import box
 from rich.table import Table
 
 from warmscaler.cli.console import out, print_json, print_wide, progress, say
 from warmscaler.cli.errors import UserError
+from warmscaler.cli.pages import check_target
+from warmscaler.data.files import whole
 from warmscaler.data.trace import Trace
 from warmscaler.replicas.compiled import IS_INSTALLED
 from warmscaler.training.replicas.judge import PLATFORMS, PRICES, Judgement, as_json, judge
+
+SaveForecast = Annotated[
+    Path | None,
+    typer.Option(
+        help="For --replicas: *.txt to write, the forecast learned before the split; see scaler keda"
+        " --forecast."
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +37,10 @@ class ReplicaOptions:
     places: int
     create_ms: float
     gpu_gb: float
+    save_forecast: Path | None = None
 
 
-def check(platform: str, places: int, gpu_gb: float) -> None:
+def check(platform: str, places: int, gpu_gb: float, save_forecast: Path | None) -> None:
     """Raises UserError where an option of `--replicas` cannot be."""
     if platform not in PLATFORMS:
         raise UserError(f"--on {platform}: it must be one of {', '.join(PLATFORMS)}")
@@ -34,6 +48,7 @@ def check(platform: str, places: int, gpu_gb: float) -> None:
         raise UserError(f"--container-concurrency {places}: it must be from 1 to 1,000,000")
     if not gpu_gb > 0.0:
         raise UserError(f"--gpu-gb {gpu_gb:g}: it must be above 0")
+    check_target("--save-forecast", save_forecast, ".txt")
 
 
 def run(
@@ -54,6 +69,11 @@ def run(
             learning=learning,
             replaying=replaying,
         )
+    if options.save_forecast is not None:
+        if found.forecast is None:
+            raise UserError("--save-forecast: nothing was called before the split to learn from")
+        with whole(options.save_forecast) as file:
+            file.write_text(found.forecast.as_text(), encoding="utf-8")
     if json:
         print_json(as_json(found))
         return

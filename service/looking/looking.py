@@ -67,7 +67,11 @@ class Looking:
         # Who acts on a look may hear of it late: as if a replica took so much longer.
         spec = replace(spec, start_s=spec.start_s + options.acts_s)
         planner = ReplicaPlanner(
-            spec, fleet=self._fleet, look_s=options.interval_s, overrides=options.overrides
+            spec,
+            forecast=options.forecast,
+            fleet=self._fleet,
+            look_s=options.interval_s,
+            overrides=options.overrides,
         )
         app = Followed(spec, source, planner)
         app.asked_s = self.now_s()

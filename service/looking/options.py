@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from warmscaler.replicas.forecast import Forecast
 from warmscaler.replicas.overrides import Override
 
 DAY_S = 86_400.0
@@ -25,3 +26,5 @@ class LookingOptions:
     """An app that nobody asks for is not looked at any more after so long."""
     most_apps: int = 10_000
     overrides: tuple[Override, ...] = ()
+    forecast: Forecast | None = None
+    """The learned forecast; without one the others are followed."""

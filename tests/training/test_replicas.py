@@ -10,6 +10,8 @@ import pytest
 
 from tests.cli.conftest import InHere, in_here
 from tests.traces import trace_of
+from warmscaler.cli.errors import UserError
+from warmscaler.cli.following import forecast_of
 from warmscaler.data.read import write_trace
 from warmscaler.data.trace import Trace
 from warmscaler.replicas.forecast import Forecast, ForecastError
@@ -157,6 +159,7 @@ def test_a_model_that_was_altered_is_refused(forecast: Forecast, change: object,
         (("--on", "borg"), "--on borg: it must be one of knative, keda"),
         (("--container-concurrency", "0"), "--container-concurrency 0"),
         (("--gpu-gb", "0"), "--gpu-gb 0"),
+        (("--save-forecast", "x.bin"), "--save-forecast x.bin"),
         (("--policy", "fixed:60"), "--replicas has rules of its own"),
         (("--price", "0"), "--price 0"),
         (("--report", "x.html"), "--replicas gives figures only"),
@@ -182,11 +185,16 @@ def test_it_is_told_as_json(in_here: InHere, trace: Trace, tmp_path_factory: obj
     assert isinstance(tmp_path_factory, pytest.TempPathFactory)
     file = tmp_path_factory.mktemp("trace") / "trace.parquet"
     write_trace(trace, file)
-    code, told, _ = in_here(
-        "evaluate", file, "--replicas", "--price", "0.01", "--on", "keda", "--json"
-    )
+    saved = file.with_name("forecast.txt")
+    saved = file.with_name("forecast.txt")
+    told_to = ("--price", "0.01", "--on", "keda", "--json", "--save-forecast", saved)
+    code, told, _ = in_here("evaluate", file, "--replicas", *told_to)
     assert code in (0, None)
     (at,) = json.loads(told)["prices"]
     assert at["rows"][0]["label"].startswith("ours on keda")
+    assert forecast_of(saved) is not None
+    saved.write_text(saved.read_text(encoding="utf-8")[:-9], encoding="utf-8")
+    with pytest.raises(UserError, match="altered"):
+        forecast_of(saved)
     assert 0.5 < at["coverage"] <= 1.0
     assert at["rows"][0]["gpu_hours"] < at["rows"][0]["replica_hours"]

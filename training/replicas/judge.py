@@ -14,6 +14,7 @@ import numpy as np
 
 from warmscaler.data.trace import Trace
 from warmscaler.replicas.experts import NAMES
+from warmscaler.replicas.forecast import Forecast
 from warmscaler.simulator.replicas.rules import Keda, Knative, Rule, bases, grid
 from warmscaler.training.replicas.baselines import (
     Outcome,
@@ -85,6 +86,8 @@ class Replicas:
     platform: str
     gpu_gb: float
     judged: tuple[Judgement, ...]
+    forecast: Forecast | None
+    """What was learned before the split."""
 
 
 def judge(
@@ -120,7 +123,7 @@ def judge(
         )
         replaying((len(rules) + number + 1) / steps)
     requests = sum(int(measured(load, app).sum()) for app in load.apps)
-    return Replicas(trace.name, split, requests, platform, gpu_gb, tuple(judged))
+    return Replicas(trace.name, split, requests, platform, gpu_gb, tuple(judged), learned.forecast)
 
 
 def as_json(found: Replicas) -> dict[str, Any]:
