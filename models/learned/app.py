@@ -181,16 +181,10 @@ class LearnedApp(AppPolicy):
         level.add_use(at_ms - level.taken_ms, start_ms)
 
     def idle(self, now_ms: float, pool: Pool) -> float:
+        """For so long as it is kept anyway: nearly all are used again by then, and only what is not
+        is planned for (`expiry`). No request's end waits for a plan."""
         number = pool.busy + 1
-        if number > MAX_LEVELS:
-            return now_ms
-        todo = self._plan(number, pool)
-        level = self._level(number)
-        sure_ms = level.sure_ms
-        past_ms = level.past_ms()
-        since_ms = level.since_ms(now_ms)
-        age_ms = max(now_ms - since_ms, sure_ms)
-        return max(now_ms + sure_ms, since_ms + todo.hold_until_ms(age_ms + past_ms) - past_ms)
+        return now_ms + self._level(number).sure_ms if number <= MAX_LEVELS else now_ms
 
     def ready(self, now_ms: float, pool: Pool) -> float:
         number = pool.busy + len(pool.waiting) + len(pool.idle)
@@ -273,11 +267,11 @@ class LearnedApp(AppPolicy):
         self, now_ms: float, pool: Pool, number: int, early_ms: float = ROUNDING_MS
     ) -> float:
         """Until when a level's plan keeps an instance that is there; `now_ms` if it does not."""
+        todo = self._todo(now_ms, number, pool)
         level = self._level(number)
         past_ms = level.past_ms()
         since_ms = level.since_ms(now_ms)  # shorter ones are not recorded: never released sooner
         age_ms = max(now_ms - since_ms, level.sure_ms) + past_ms
-        todo = self._todo(now_ms, number, pool)
         return since_ms - past_ms + todo.hold_until_ms(age_ms, early_ms)
 
     def _move_down(self, now_ms: float, pool: Pool, level: int, last: int) -> None:

@@ -42,14 +42,14 @@ REMEMBERED_INSTANCES = 10_000
 an Idle for one that never was."""
 
 
-class WallClock:
+def wall_clock() -> Callable[[], float]:
     """Milliseconds since the epoch, that never go back."""
+    offset_ms, monotonic = time.time() * 1000.0 - time.monotonic() * 1000.0, time.monotonic
 
-    def __init__(self) -> None:
-        self._offset_ms = time.time() * 1000.0 - time.monotonic() * 1000.0
+    def now_ms() -> float:
+        return offset_ms + monotonic() * 1000.0
 
-    def __call__(self) -> float:
-        return self._offset_ms + time.monotonic() * 1000.0
+    return now_ms
 
 
 class Carrying(ABC):
@@ -69,7 +69,7 @@ class Carrying(ABC):
     ) -> None:
         self.scheduler = scheduler
         self._observers = tuple(observers)
-        self._now_ms = clock_ms or WallClock()
+        self._now_ms = clock_ms or wall_clock()
         self._ledger = ledger
         self._learning = None if ledger is None else Learning(scheduler, ledger, self._now_ms)
         self.slots = Slots(

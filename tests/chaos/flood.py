@@ -90,7 +90,8 @@ class Flood(asyncio.Protocol):
             for n in range(apps)
         )
         self._asked = [pb.AssignRequest(meta_data=each).SerializeToString() for each in metas]
-        """One for each app, but for the request's id: protobuf's fields may be joined as bytes."""
+        """One for each app, but for the request's id, which comes first: protobuf's fields may be
+        joined as bytes."""
         self._destroy_every = destroy_every
         self._out: list[bytes] = []
         self._buffer = b""
@@ -154,7 +155,7 @@ class Flood(asyncio.Protocol):
         self._sent_s[self._next] = time.perf_counter()
         request_id = b"r%d" % self._number
         asked = self._asked[self._number % len(self._asked)]
-        self._call(self._assign, asked + b"\x0a%c%b" % (len(request_id), request_id))
+        self._call(self._assign, b"\x0a%c%b" % (len(request_id), request_id) + asked)
 
     def _call(self, block: bytes, message: bytes) -> None:
         stream, length = self._next, len(message)

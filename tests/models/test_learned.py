@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.traces import trace_of
 from warmscaler.data.trace import Trace
+from warmscaler.models.learned import level
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.plan import Plan, Prior, plan, spread
 from warmscaler.models.learned.policy import Learned
-from warmscaler.models.policy import State
-from warmscaler.service.scheduler.actions import CreateSlot
+from warmscaler.models.policy import Instance, State
+from warmscaler.service.scheduler.actions import Actions, Assign, CreateSlot, DestroySlot
 from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.simulator.replay import replay
 
@@ -146,3 +148,49 @@ def test_what_is_believed_where_nothing_was_seen_is_the_prior() -> None:
     np.testing.assert_allclose(
         told.weight_before(ages_ms), prior.weight_before(ages_ms), rtol=1e-6, atol=1e-9
     )
+
+
+def test_no_call_waits_for_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a warm request nor its end: planned is only for an instance that outlasts the time it is
+    kept anyway, when its timer rings."""
+    planned = 0
+
+    def counted(*arguments: Any, **named: Any) -> Plan:
+        nonlocal planned
+        planned += 1
+        return plan(*arguments, **named)
+
+    monkeypatch.setattr(level, "plan", counted)
+    scheduler = Scheduler(Learned(Model()))
+    chance, now_ms, while_called, warm = Random(2), 1e12, 0, 0
+
+    def settle(actions: Actions) -> list[Instance]:
+        """A platform that takes no time; the instances given to requests."""
+        given = []
+        for action in actions:
+            if isinstance(action, Assign):
+                given.append(action.instance)
+            elif isinstance(action, CreateSlot):
+                scheduler.slot_created(now_ms, action.instance.id)
+                given += settle(scheduler.instance_ready(now_ms, action.instance.id))
+            elif isinstance(action, DestroySlot):
+                settle(scheduler.slot_destroyed(now_ms, action.instance.id))
+        return given
+
+    for number in range(3_000):
+        now_ms += chance.choice((1.0, 20.0, 300.0, 5_000.0, 90_000.0))
+        while scheduler.next_wake_ms <= now_ms:
+            settle(scheduler.wake(scheduler.next_wake_ms))
+        before = planned
+        actions = scheduler.arrival(now_ms, number, "app", 128)
+        if not isinstance(actions[0], Assign):
+            before = planned
+        else:
+            warm += 1
+        [instance] = settle(actions)
+        now_ms += 5.0
+        settle(scheduler.idle(now_ms, instance.id))
+        while_called += planned - before
+    assert warm > 1_500
+    assert while_called == 0
+    assert planned > 20
