@@ -57,6 +57,7 @@ class Scenario:
 
     def __init__(self, folder: Path, apps: int, callers: int) -> None:
         self._folder, self._apps = folder, apps
+        self._drain_s = 6.0 + apps / 100.0
         init_ms = {f"app-{number}": 5.0 for number in range(apps)}
         self._platform = SimulatedPlatform(init_ms, create_ms=CREATE_MS)
         self._ports = [free_port(), free_port()]
@@ -81,7 +82,7 @@ class Scenario:
             finally:
                 self._load.ended = True
                 await calling
-            await asyncio.gather(*(asyncio.to_thread(each.terminate) for each in processes))
+            await asyncio.gather(*(asyncio.to_thread(self._end, each) for each in processes))
         misuse = self._platform.misuse
         seen.misuse = misuse.unknown_slots + misuse.init_of_destroyed + misuse.init_twice
         seen.left = self._platform.live_slots
@@ -89,10 +90,21 @@ class Scenario:
         await self._platform.stop()
         return seen
 
+    def _end(self, process: Process) -> None:
+        process.process.terminate()
+        process.process.wait(PATIENCE_S + self._drain_s)
+
     async def _start(self, stack: ExitStack, number: int) -> Process:
         options = ("--platform", f"127.0.0.1:{self._platform.port}", "--policy", "fixed:600")
         # What was in use at the lost one hears no Idle any more.
-        ledger = ("--ledger", self._folder / f"ledger-{number}", "--reclaim", 5, "--drain", 6)
+        ledger = (
+            "--ledger",
+            self._folder / f"ledger-{number}",
+            "--reclaim",
+            5,
+            "--drain",
+            self._drain_s,
+        )
         process = stack.enter_context(scaler(*options, *ledger, "--port", self._ports[number]))
         await asyncio.to_thread(process.until, "serving on port")
         return process
