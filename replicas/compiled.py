@@ -1,8 +1,8 @@
 """Numba where it is worth it: plain functions for one look, the same ones compiled for a million.
 
 A planner that looks once in 15 s runs them as they stand. `fast` compiles one for a replay, with all
-that it calls, if numba is installed (the extra `replicas`); the result is the same either way, some
-fifty times sooner. Nothing is cached on disk: numba would not see a change in a function called.
+that it calls, if numba is installed (the extra `replicas`); the result is the same either way, only
+sooner. Nothing is cached on disk: numba would not see a change in a function called.
 """
 
 from __future__ import annotations
