@@ -6,11 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
-from array import array
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
-from fcntl import ioctl
-from termios import FIONREAD
 from typing import cast
 
 from warmscaler.service.front.admission import Admission
@@ -47,7 +43,6 @@ class Connected(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._name = ""
-        self._socket = -1
         self._asked = 0
         """Bytes that the read under way may bring."""
         self._flushing = False
@@ -68,7 +63,6 @@ class Connected(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)
         self._name = str(transport.get_extra_info("peername"))
-        self._socket = transport.get_extra_info("socket").fileno()
         tls = transport.get_extra_info("ssl_object")
         if isinstance(tls, ssl.SSLObject) and tls.selected_alpn_protocol() != "h2":
             log.warning("%s: closed: TLS without ALPN for h2", self._name)
@@ -92,26 +86,17 @@ class Connected(asyncio.BufferedProtocol):
         return buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        machine, admission, now_s = self.machine, self._admission, time.monotonic()
-        left = 0 if nbytes < self._asked else self._left()
-        machine.share = admission.share(self, now_s, nbytes, left)
-        machine.admitted = admission.calls
-        machine.receive(admission.content(nbytes), now_s)
+        machine, now_s = self.machine, time.monotonic()
+        more, machine.admitted = self._admission.read(self, now_s, all_of_it=nbytes < self._asked)
+        machine.receive(self._admission.content(nbytes), now_s)
         if self._timer is not None and machine.http.greeted and not self._unread:
             self._calm()
         if self._moved is not None:
             self._wake()
         self.flush()
-        if left and self._transport is not None and not self._unread:
+        if more and self._transport is not None and not self._unread:
             self._transport.pause_reading()  # others have their turn, and answers leave
             self._loop.call_soon(self._read_on)
-
-    def _left(self) -> int:
-        """Bytes that wait to be read."""
-        count = array("i", (0,))
-        with suppress(OSError):
-            ioctl(self._socket, FIONREAD, count)
-        return count[0]
 
     def _read_on(self) -> None:
         if self._transport is not None and not self._unread:

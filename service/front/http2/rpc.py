@@ -45,8 +45,6 @@ MAX_BUFFERED = 1 << 22
 _BEHIND = Struct(">IBIBI")
 """What follows the headers of a call that comes whole: DATA's header, and its message's."""
 _BEHIND_LEAST = HEADER.size + _BEHIND.size
-_LONG_CALL = 20.0
-"""So many calls answered at once cost about as much as one that begins a start."""
 _MOST = LEAST_FRAME_SIZE - PREFIX.size
 
 
@@ -93,10 +91,7 @@ class GrpcConnection(Generic[M]):
         self._name = answered.connection()
         self.http: Connection[Request[M]] = Connection(meaning, self, limits)
         self.admitted = 1 << 62
-        """So many more calls that may be refused are not, and of those this share. Who counts sets
-        both at every read."""
-        self.share = 1.0
-        self._credit = 0.0
+        """So many more calls that may be refused are not. Whoever counts sets it at every read."""
         self._max_message_bytes = max_message_bytes
         self._buffered = 0
 
@@ -189,17 +184,19 @@ class GrpcConnection(Generic[M]):
             http.last_stream = last = number
             read += size + 5
             message, at = content[begin:stop], stop
-            if method.refusable and self._refuses():
-                sending.out.append(frame(HEADERS, END_STREAM | END_HEADERS, number, BUSY))
-                done += 1
-                continue
+            if method.refusable:
+                if self.admitted <= 0:
+                    sending.out.append(frame(HEADERS, END_STREAM | END_HEADERS, number, BUSY))
+                    done += 1
+                    continue
+                self.admitted -= 1
             try:
                 answer = at_once(message)
             except Exception:
                 handler.failed(self._whole_call(number, request))
                 continue
             if answer is None:
-                self._call_takes_long(self._whole_call(number, request), message)
+                handler.called(self._whole_call(number, request), message)
                 continue
             room = len(answer) + 5
             if room > sending.window or room > sending.initial_window or room > sending.frame_size:
@@ -277,26 +274,12 @@ class GrpcConnection(Generic[M]):
 
     def _called(self, call: Call[M], message: bytes) -> None:
         method = call.request.method
-        if method is not None and method.refusable and self._refuses():
-            self.refuse(call, BUSY)
-        else:
-            self._call_takes_long(call, message)
-
-    def _call_takes_long(self, call: Call[M], message: bytes) -> None:
-        """Where not all calls are answered, one that is not answered at once stands for many."""
-        if self.share < 1.0:
-            self._credit -= _LONG_CALL
+        if method is not None and method.refusable:
+            if self.admitted <= 0:
+                self.refuse(call, BUSY)
+                return
+            self.admitted -= 1
         self._handler.called(call, message)
-
-    def _refuses(self) -> bool:
-        """Of the next call that may be refused."""
-        if self.share < 1.0:
-            self._credit += self.share
-            if self._credit < 1.0:
-                return True
-            self._credit -= 1.0
-        self.admitted -= 1
-        return self.admitted < 0
 
     def _drop(self, call: Call[M]) -> None:
         self._buffered -= call.held
