@@ -34,6 +34,10 @@ def seconds_of(text: str, option: str) -> float:
     return seconds
 
 
+Interval = Annotated[
+    float, typer.Option("--interval", min=1, max=3_600, help="Seconds between two looks.")
+]
+History = Annotated[str, typer.Option(help="What is read of an app at first sight: 12h, 2d.")]
 ForecastFile = Annotated[
     Path | None,
     typer.Option(

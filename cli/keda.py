@@ -12,13 +12,26 @@ import uvloop
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.following import (
     ForecastFile,
+    History,
+    Interval,
     forecast_of,
     overrides_of,
     prometheus_of,
     seconds_of,
 )
 from warmscaler.cli.health import host_of
-from warmscaler.cli.listening import LOCAL, server_tls
+from warmscaler.cli.listening import (
+    LOCAL,
+    LeastLogged,
+    LogLines,
+    MetricsHost,
+    MetricsPort,
+    Port,
+    TlsCert,
+    TlsClientCa,
+    TlsKey,
+    server_tls,
+)
 from warmscaler.service.address import Address, is_loopback
 from warmscaler.service.front.tls import TlsError
 from warmscaler.service.front.transport import PortInUse
@@ -38,9 +51,7 @@ KNOWN_ERRORS = (AppsFileError, Full, PageInUse, PortInUse, TlsError)
 
 def keda(
     host: Annotated[str, typer.Option(envvar="SCALER_HOST", help="Address to listen on.")] = LOCAL,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")
-    ] = 9001,
+    port: Port = 9001,
     prometheus: Annotated[
         str | None,
         typer.Option(help="Prometheus' URL, for ScaledObjects without prometheusAddress."),
@@ -53,18 +64,14 @@ def keda(
             help="Seconds of waiting that a GB·s is worth, for ScaledObjects without price.",
         ),
     ] = PLAIN.price,
-    interval_s: Annotated[
-        float, typer.Option("--interval", min=1, max=3_600, help="Seconds between two looks.")
-    ] = PLAIN_LOOKS.interval_s,
+    interval_s: Interval = PLAIN_LOOKS.interval_s,
     acts_s: Annotated[
         float,
         typer.Option(
             "--hpa-period", min=0, max=3_600, help="Seconds between two questions of the HPA."
         ),
     ] = HPA_PERIOD_S,
-    history: Annotated[
-        str, typer.Option(help="What is read of an app at first sight: 12h, 2d.")
-    ] = "2d",
+    history: History = "2d",
     hold_s: Annotated[
         float,
         typer.Option(
@@ -92,20 +99,13 @@ def keda(
             "--dry-run", help="Log and export what is wanted; answer KEDA that nothing is."
         ),
     ] = False,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="Where /metrics and /healthz are; else nowhere."),
-    ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address of /metrics.")] = LOCAL,
-    tls_cert: Annotated[Path | None, typer.Option(help="Our certificate (PEM).")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
-    tls_client_ca: Annotated[
-        Path | None, typer.Option(help="Callers must show a certificate signed by this one.")
-    ] = None,
-    log_format: Annotated[LogFormat, typer.Option(help="How log lines are written.")] = (
-        LogFormat.TEXT
-    ),
-    log_level: Annotated[LogLevel, typer.Option(help="The least that is logged.")] = LogLevel.INFO,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = LOCAL,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
+    log_format: LogLines = LogFormat.TEXT,
+    log_level: LeastLogged = LogLevel.INFO,
 ) -> None:
     """Serves KEDA's external scaler until SIGTERM: replicas ahead of time, from Prometheus."""
     configure(log_format, log_level)

@@ -12,13 +12,21 @@ import uvloop
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.following import (
     ForecastFile,
+    History,
+    Interval,
     forecast_of,
     overrides_of,
     prometheus_of,
     seconds_of,
 )
 from warmscaler.cli.health import host_of
-from warmscaler.cli.listening import LOCAL
+from warmscaler.cli.listening import (
+    LOCAL,
+    LeastLogged,
+    LogLines,
+    MetricsHost,
+    MetricsPort,
+)
 from warmscaler.service.knative.api import ALL, NoCluster, cluster
 from warmscaler.service.knative.controller import FloorOptions
 from warmscaler.service.knative.serving import KnativeOptions, run_until_signal
@@ -60,12 +68,8 @@ def knative(
         float, typer.Option("--cool-down", min=0, help="Seconds for which a floor is not lowered.")
     ] = 60.0,
     most: Annotated[int, typer.Option(min=1, help="The highest floor of a Revision.")] = 100,
-    interval_s: Annotated[
-        float, typer.Option("--interval", min=1, max=3_600, help="Seconds between two looks.")
-    ] = PLAIN_LOOKS.interval_s,
-    history: Annotated[
-        str, typer.Option(help="What is read of a Revision at first sight: 12h, 2d.")
-    ] = "2d",
+    interval_s: Interval = PLAIN_LOOKS.interval_s,
+    history: History = "2d",
     hold_s: Annotated[
         float,
         typer.Option(
@@ -89,15 +93,10 @@ def knative(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Log and export what is wanted; write nothing.")
     ] = False,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="Where /metrics and /healthz are; else nowhere."),
-    ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address of /metrics.")] = LOCAL,
-    log_format: Annotated[LogFormat, typer.Option(help="How log lines are written.")] = (
-        LogFormat.TEXT
-    ),
-    log_level: Annotated[LogLevel, typer.Option(help="The least that is logged.")] = LogLevel.INFO,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = LOCAL,
+    log_format: LogLines = LogFormat.TEXT,
+    log_level: LeastLogged = LogLevel.INFO,
 ) -> None:
     """Keeps a floor under Knative's Revisions until SIGTERM, then takes it away."""
     configure(log_format, log_level)

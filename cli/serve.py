@@ -13,7 +13,18 @@ import uvloop
 from warmscaler.cli.configuration import mistaken_variables
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.health import address_of, channel_tls, host_of
-from warmscaler.cli.listening import LOCAL, server_tls
+from warmscaler.cli.listening import (
+    LOCAL,
+    LeastLogged,
+    LogLines,
+    MetricsHost,
+    MetricsPort,
+    Port,
+    TlsCert,
+    TlsClientCa,
+    TlsKey,
+    server_tls,
+)
 from warmscaler.cli.objective import GbHour, ObjectiveOption, PriceOption, SecondWaited, asked
 from warmscaler.models.artifact.folder import ArtifactError
 from warmscaler.models.artifact.store import StoreError
@@ -57,9 +68,7 @@ KNOWN_ERRORS = (
 def serve(
     context: typer.Context,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = LOCAL,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")
-    ] = 9001,
+    port: Port = 9001,
     platform: Annotated[str, typer.Option(help="The platform's HOST:PORT.")] = "127.0.0.1:50051",
     policy: Annotated[str, typer.Option(help="fixed:SECONDS, reference, learned, …")] = "learned",
     model: Annotated[Path | None, typer.Option(help="A model made by `scaler train`.")] = None,
@@ -107,19 +116,14 @@ def serve(
         bool,
         typer.Option("--strict-model", help="End with exit code 2 where the model is no good."),
     ] = False,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="Where /metrics and /healthz are; else nowhere."),
-    ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address of /metrics.")] = LOCAL,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = LOCAL,
     metrics_apps: Annotated[
         int, typer.Option(min=0, max=100, help="Apps that the metrics show by key: the busiest.")
     ] = 0,
-    tls_cert: Annotated[Path | None, typer.Option(help="Our certificate (PEM).")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
-    tls_client_ca: Annotated[
-        Path | None, typer.Option(help="Callers must show a certificate signed by this one.")
-    ] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
     platform_ca: Annotated[
         Path | None, typer.Option(help="Call the platform over TLS; it must be signed by this one.")
     ] = None,
@@ -194,10 +198,8 @@ def serve(
         TransportKind,
         typer.Option(help="What carries the calls: our own HTTP/2, or grpcio's."),
     ] = TransportKind.OWN,
-    log_format: Annotated[LogFormat, typer.Option(help="How log lines are written.")] = (
-        LogFormat.TEXT
-    ),
-    log_level: Annotated[LogLevel, typer.Option(help="The least that is logged.")] = LogLevel.INFO,
+    log_format: LogLines = LogFormat.TEXT,
+    log_level: LeastLogged = LogLevel.INFO,
 ) -> None:
     """Serves Assign and Idle until SIGTERM, then drains and gives every slot back.
 

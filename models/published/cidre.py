@@ -25,40 +25,19 @@ accounts of its mechanism, and the prototype were at hand):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from heapq import heappop, heappush, heapreplace
 from math import inf
-from typing import ClassVar
 
-from warmscaler.models.policy import FOREVER_MS, AppPolicy, Policy, Pool, Wait
+from warmscaler.models.policy import AppPolicy, Pool, Wait
+from warmscaler.models.published.priority_cache import CachedApp, PriorityCache
 
-MB_PER_GB = 1024.0
 RECENT = 32
 
 
-class _CidreApp(AppPolicy):
-    """`clocks` runs beside `pool.idle`: the cache's clock when each was last used."""
-
-    __slots__ = (
-        "_area_ms",
-        "_cache",
-        "_executions",
-        "_open",
-        "_since_ms",
-        "_spare_ms",
-        "believed",
-        "clocks",
-        "frequency",
-        "speculative",
-    )
+class _CidreApp(CachedApp):
+    __slots__ = ("_area_ms", "_executions", "_open", "_since_ms", "_spare_ms", "speculative")
 
     def __init__(self, cache: Cidre) -> None:
-        super().__init__()
-        self._cache = cache
-        self.clocks: list[float] = []
-        self.frequency = 0
-        self.believed = inf
-        """The least priority under which the cache's queue has this app; infinite where it has not."""
+        super().__init__(cache)
         self.speculative = True
         """Whether a request that must wait gets a start as well."""
         self._spare_ms = inf
@@ -70,21 +49,18 @@ class _CidreApp(AppPolicy):
         self._since_ms = 0.0
 
     def arrival(self, now_ms: float, pool: Pool) -> int:
-        self.frequency += 1
         self._advance(now_ms, pool)
         found_idle = len(self.clocks) > len(pool.idle)
-        del self.clocks[len(pool.idle) :]
+        wanted = super().arrival(now_ms, pool)
         if found_idle:
             if self._spare_ms < inf and self._executions:
                 took_ms = self._area_ms / self._executions
                 self.speculative = now_ms - self._spare_ms <= took_ms
             self._spare_ms = inf
-        if len(pool.waiting) <= pool.starting:
+        if wanted and not self.speculative:
+            self._look_again(pool)
             return 0
-        if self.speculative:
-            return 1
-        self._look_again(pool)
-        return 0
+        return wanted
 
     def completion(self, now_ms: float, pool: Pool, wait: Wait | None = None) -> None:
         self._advance(now_ms, pool)
@@ -99,17 +75,9 @@ class _CidreApp(AppPolicy):
         self._advance(now_ms, pool)
         self._area_ms -= now_ms - arrived_ms
 
-    def idle(self, now_ms: float, pool: Pool) -> float:
-        self.clocks.append(self._cache.clock)
-        self._cache.remember(pool, self)
-        return FOREVER_MS
-
     def ready(self, now_ms: float, pool: Pool) -> float:
         self._spare_ms = now_ms
         return self.idle(now_ms, pool)
-
-    def evicted(self, now_ms: float, pool: Pool) -> None:
-        self.clocks.pop(0)
 
     def wake(self, now_ms: float, pool: Pool) -> int:
         without_start = len(pool.waiting) - pool.starting
@@ -136,53 +104,12 @@ class _CidreApp(AppPolicy):
         self._since_ms = now_ms
 
 
-class Cidre(Policy):
+class Cidre(PriorityCache):
     """CIDRE in `capacity_gb` of memory, its knob."""
 
-    late_binding: ClassVar[bool] = True
-
     def __init__(self, capacity_gb: float) -> None:
+        super().__init__(capacity_gb)
         self.name = f"cidre:{capacity_gb:g}"
-        self.capacity_gb = capacity_gb
-        self.clock = 0.0
-        # An entry for each app with an idle instance, under its `believed` priority. One that is
-        # higher is left over from before the app had more instances, and thrown away when met.
-        self._queue: list[tuple[float, int, Pool, _CidreApp]] = []
-        self._entries = 0
 
     def app(self, key: str, memory_mb: int, runtime: str) -> AppPolicy:
         return _CidreApp(self)
-
-    def remember(self, pool: Pool, app: _CidreApp) -> None:
-        """An app has one idle instance more: its priority may have fallen, for K rises."""
-        priority = app.priority(pool)
-        if priority < app.believed:
-            app.believed = priority
-            self._entries += 1
-            heappush(self._queue, (priority, self._entries, pool, app))
-
-    def make_room(self, now_ms: float, used_mb: int, needed_mb: int) -> Sequence[Pool]:
-        excess_mb = used_mb + needed_mb - self.capacity_gb * MB_PER_GB
-        victims: list[Pool] = []
-        while excess_mb > 0 and self._queue:
-            believed, entry, pool, app = self._queue[0]
-            if believed != app.believed:
-                heappop(self._queue)
-                continue
-            if not app.clocks:
-                heappop(self._queue)
-                app.believed = inf
-                continue
-            priority = app.priority(pool)
-            if priority > believed:
-                app.believed = priority
-                heapreplace(self._queue, (priority, entry, pool, app))
-                continue
-            self.clock = max(self.clock, priority)
-            victims.append(pool)
-            taken = len(pool.idle) - len(app.clocks)  # victims of this pool so far
-            excess_mb -= pool.idle[taken].memory_mb
-            app.clocks.pop(0)
-            if not (app.clocks or pool.busy or pool.starting or pool.waiting):
-                app.frequency = 0
-        return victims
