@@ -31,7 +31,7 @@ from warmscaler.data.trace import Trace, TraceError
 
 CONNECT_S = 10.0
 """How long the scheduler may take to answer, and then the first worker to be there."""
-LIBRARIES = ("warmscaler", "numpy", "polars")
+LIBRARIES = ("warmscaler", "lightgbm", "numpy", "polars", "scikit-learn")
 """Those that a result depends on, besides Python."""
 ROOMS = ("data", "models", "service", "simulator", "training")
 _ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s/:]+):\d{1,5}")

@@ -3,6 +3,7 @@
     manifest.json   format version, when, from what, by what code; the model's settings;
                     size and SHA-256 of every other file; SHA-256 of all that
     NAME.npy        one array each, loaded with `allow_pickle=False`
+    NAME.txt        a text each: the context's trees, as LightGBM writes them
 
 Reading executes nothing from the folder, and takes it whole or not at all.
 """
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from warmscaler.models.learned.context.trees import MOST_BYTES
 from warmscaler.models.learned.habits import Model
 
 FORMAT = "scaler-model"
@@ -35,6 +37,7 @@ _ARRAY_NAME = re.compile(r"[a-z0-9_]{1,64}")
 _LIBRARIES = ("numpy", "polars", "lightgbm", "scikit-learn")
 _MAX_MANIFEST_BYTES = 64 << 20
 """A manifest larger than this is not ours; it is read into memory before it can be checked."""
+_MAX_TEXT_BYTES = MOST_BYTES
 
 
 PATIENCE_S = 10.0
@@ -117,10 +120,14 @@ def _read(folder: Path) -> tuple[Model, dict[str, Any]]:
         arrays = {
             name: _read_array(folder, name, files[f"{name}.npy"]) for name in manifest["arrays"]
         }
-        return Model.from_parts(arrays, manifest["settings"]), manifest
+        texts = {
+            name: _read_text(folder, name, files[f"{name}.txt"])
+            for name in manifest.get("texts", ())  # models of before had none
+        }
+        return Model.from_parts(arrays, manifest["settings"], texts), manifest
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise ArtifactError(
-            f"{folder}: its arrays do not make a model ({error}): train it again"
+            f"{folder}: its files do not make a model ({error}): train it again"
         ) from None
 
 
@@ -161,19 +168,20 @@ def _signature(folder: Path) -> tuple[tuple[str, int, int, int], ...] | None:
 
 
 def _write_files(new: Path, model: Model, about: Mapping[str, Any]) -> None:
-    files: dict[str, dict[str, Any]] = {}
+    contents: dict[str, bytes] = {}
     arrays = model.arrays()
     for name, array in arrays.items():
         if not _ARRAY_NAME.fullmatch(name):
             raise ValueError(f"array name {name!r} is not [a-z0-9_]")
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
-        content = buffer.getvalue()
-        files[f"{name}.npy"] = {
-            "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-        _write(new / f"{name}.npy", content)
+        contents[f"{name}.npy"] = buffer.getvalue()
+    texts = model.texts()
+    contents |= {f"{name}.txt": text.encode() for name, text in texts.items()}
+    files = {}
+    for name, content in contents.items():
+        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        _write(new / name, content)
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -181,6 +189,7 @@ def _write_files(new: Path, model: Model, about: Mapping[str, Any]) -> None:
         "versions": _versions(),
         "settings": model.settings(),
         "arrays": sorted(arrays),
+        "texts": sorted(texts),
         "files": files,
     }
     manifest["sha256"] = _manifest_sha256(manifest)
@@ -212,11 +221,26 @@ def _swap(new: Path, folder: Path) -> None:
 
 
 def _read_array(folder: Path, name: str, expected: Mapping[str, Any]) -> npt.NDArray[Any]:
-    if not _ARRAY_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not the name of an array")
-    path = folder / f"{name}.npy"
+    content = _read_checked(folder, name, ".npy", expected)
     try:
-        # The bytes that were checked are the bytes that are loaded.
+        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except ValueError:
+        path = folder / f"{name}.npy"
+        raise ArtifactError(f"{path}: is not an array that loads without executing") from None
+
+
+def _read_text(folder: Path, name: str, expected: Mapping[str, Any]) -> str:
+    if expected["bytes"] > _MAX_TEXT_BYTES:
+        raise ValueError(f"{name}.txt has more than {_MAX_TEXT_BYTES:,} bytes")
+    return _read_checked(folder, name, ".txt", expected).decode("ascii")
+
+
+def _read_checked(folder: Path, name: str, ending: str, expected: Mapping[str, Any]) -> bytes:
+    """The bytes that were checked are the bytes that are loaded."""
+    if not _ARRAY_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of an array or a text")
+    path = folder / f"{name}{ending}"
+    try:
         if path.stat().st_size != expected["bytes"]:
             raise ArtifactError(f"{path}: was altered since training: its size is another")
         content = path.read_bytes()
@@ -226,10 +250,7 @@ def _read_array(folder: Path, name: str, expected: Mapping[str, Any]) -> npt.NDA
         raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise ArtifactError(f"{path}: was altered since training: its SHA-256 is another")
-    try:
-        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except ValueError:
-        raise ArtifactError(f"{path}: is not an array that loads without executing") from None
+    return content
 
 
 def _manifest_sha256(manifest: Mapping[str, Any]) -> str:

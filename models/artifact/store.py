@@ -43,7 +43,7 @@ POINTER = "current.json"
 POINTER_FORMAT = "scaler-pointer"
 VERSIONS = "versions"
 VERSION_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
-_FILE_NAME = re.compile(r"[a-z0-9_]{1,64}\.npy")
+_FILE_NAME = re.compile(r"[a-z0-9_]{1,64}\.(npy|txt)")
 HISTORY = 100
 """Promotions that the pointer remembers, for rolling back."""
 STALE_S = 86_400.0

@@ -25,6 +25,11 @@ def check_model(model: Model) -> None:
         raise ArtifactError("the model's prior has impossible idle times: train it again")
     if not _is_time(model.start_ms):
         raise ArtifactError(f"the model's start-up time is {model.start_ms:g}: train it again")
+    context = model.context
+    if context is not None and not all(
+        map(isfinite, [context.new_apps_gain, *context.gains.values()])
+    ):
+        raise ArtifactError("the model's context pays by what is no number: train it again")
     if not _are_fine(model):
         raise ArtifactError("the model has impossible habits of some app: train it again")
 

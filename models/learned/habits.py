@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ PERIODS_MS = (0.0, 60_000.0, 300_000.0)
 """The clocks that idle times are told on: an age since the level was left (0), or the same counted
 from the last full minute, or five minutes before it. Where calls keep to a clock, their idle
 times vary with when the last call came, and their times on that clock do not."""
+CONTEXT = "context"
+"""The name of what holds the context's trees."""
 DEFAULT_PRICE = 0.04
 DEFAULT_START_MS = 1_500.0
 
@@ -87,16 +90,24 @@ class Model:
 
     def settings(self) -> dict[str, float | str]:
         """The scalars, for a manifest."""
-        return {
+        settings: dict[str, float | str] = {
             "price_s_per_gb_s": self.price_s_per_gb_s,
             "start_ms": self.start_ms,
             "objective": str(self.objective),
         }
+        if self.context is not None:
+            settings["context_gain"] = self.context.new_apps_gain
+        return settings
+
+    def texts(self) -> dict[str, str]:
+        """What is stored as text: the context's trees."""
+        return {} if self.context is None else {CONTEXT: self.context.trees.text}
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything else as flat arrays; levels follow each other app by app."""
         levels = [level for app in self.apps.values() for level in app.levels]
         gaps = [level.gaps_ms for level in levels]
+        gain = (lambda key: 0.0) if self.context is None else self.context.gain
         # One after the other, each as long as it is: NumPy's own texts are all as long as the
         # longest, and end at a NUL.
         keys = [key.encode("utf-8", "surrogatepass") for key in self.apps]
@@ -107,6 +118,7 @@ class Model:
             "app_start_ms": np.array([app.start_ms for app in self.apps.values()], dtype=float),
             "app_use_ms": np.array([app.use_ms for app in self.apps.values()], dtype=float),
             "app_crowd": np.array([app.crowd for app in self.apps.values()], dtype=float),
+            "app_context_gain": np.array([gain(key) for key in self.apps], dtype=float),
             "app_levels": np.array([len(app.levels) for app in self.apps.values()], dtype=np.int64),
             "level_covered_ms": np.array([level.covered_ms for level in levels], dtype=float),
             "level_excess_ms": np.array([level.excess_ms for level in levels], dtype=float),
@@ -120,9 +132,12 @@ class Model:
 
     @classmethod
     def from_parts(
-        cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]
+        cls,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        settings: Mapping[str, Any],
+        texts: Mapping[str, str] = MappingProxyType({}),
     ) -> Model:
-        """The inverse of `arrays` and `settings`. Raises KeyError or ValueError on other parts."""
+        """The inverse of `arrays`, `settings` and `texts`. Raises KeyError or ValueError on others."""
         gaps, phases = (
             np.split(np.asarray(arrays[name], dtype=float), np.cumsum(arrays["level_gaps"])[:-1])
             for name in ("gaps_ms", "phases_ms")
@@ -153,11 +168,16 @@ class Model:
             own = tuple(levels[position : position + count])
             apps[key] = AppHabits(start_ms, own, use_ms, crowd)
             position += count
+        context = None
+        if CONTEXT in texts:
+            gains = dict(zip(apps, arrays["app_context_gain"].tolist(), strict=True))
+            context = Context(texts[CONTEXT], gains, float(settings["context_gain"]))
         return cls(
             float(settings["price_s_per_gb_s"]),
             np.asarray(arrays["prior_ms"], dtype=float),
             float(settings["start_ms"]),
             apps,
+            context,
             # One that was trained before there were any goes by its price.
             objective=parse(settings["objective"]) if "objective" in settings else OWN_PRICE,
         )

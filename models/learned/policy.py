@@ -81,17 +81,10 @@ class Learned(Policy):
 
     def app(self, key: str, memory_mb: int, runtime: str) -> AppPolicy:
         habits = self.model.apps.get(key)
+        app = LearnedApp(self._price, self.prior, memory_mb, habits)
         if self.context is None:
-            return LearnedApp(self._price, self.prior, memory_mb, habits)
-        return InContext(
-            self._price,
-            self.prior,
-            memory_mb,
-            habits,
-            context=self.context,
-            key=key,
-            prior_by_bin=self._prior_by_bin,
-        )
+            return app
+        return InContext.of(app, self.context, self.context.gain(key), self._prior_by_bin)
 
     def start_ms(self, key: str, memory_mb: int, runtime: str) -> float:
         habits = self.model.apps.get(key)
@@ -113,6 +106,12 @@ class Learned(Policy):
         policy is left to it.
         """
         if isinstance(pool.policy, LearnedApp):
+            if self.context is not None:
+                gain = self.context.gain(pool.key)
+                app = InContext.of(pool.policy, self.context, gain, self._prior_by_bin)
+                pool.policy = app
+            elif isinstance(pool.policy, InContext):
+                pool.policy = pool.policy.without()
             pool.policy.relearn(
                 self._price,
                 self.prior,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from warmscaler.data.trace import App, IntArray, Trace
+from warmscaler.models.learned.app import PRIOR_WEIGHT
 from warmscaler.models.learned.habits import (
     MEMORY_GAPS,
     PERIODS_MS,
@@ -19,9 +20,10 @@ from warmscaler.models.learned.habits import (
     Model,
 )
 from warmscaler.models.learned.level import SURE_MS
-from warmscaler.models.learned.plan import TAIL, TAIL_MS, FloatArray
+from warmscaler.models.learned.plan import TAIL, TAIL_MS, FloatArray, Prior
 from warmscaler.models.objectives.words import DEFAULT, Kind, Objective, at_price
 from warmscaler.training.cluster import share, task
+from warmscaler.training.fitting.context import fit_context
 from warmscaler.training.fitting.levels import uses
 from warmscaler.training.fitting.misses import WINDOWS, behind_ms
 from warmscaler.training.fitting.price import best_price
@@ -68,7 +70,8 @@ def fit(
         found = start
     else:
         found = best_price(trace, unpriced, objective, create_ms, jobs, on_progress)
-    return Model(found, prior_ms, start_ms, apps, objective=objective)
+    context = fit_context(trace, Prior(prior_ms, PRIOR_WEIGHT), create_ms, jobs=jobs)
+    return Model(found, prior_ms, start_ms, apps, context, objective)
 
 
 def app_habits(

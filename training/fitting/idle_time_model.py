@@ -29,8 +29,8 @@ class IdleTimeModel(BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        n_estimators: int = 80,
-        learning_rate: float = 0.08,
+        n_estimators: int = 60,
+        learning_rate: float = 0.1,
         num_leaves: int = 8,
         min_child_samples: int = 100,
         reg_lambda: float = 20.0,

@@ -22,7 +22,7 @@ from warmscaler.training.cluster import share, task
 from warmscaler.training.fitting.levels import uses
 from warmscaler.training.workers import parallel
 
-MOST_IDLE_TIMES = 24_000
+MOST_IDLE_TIMES = 16_000
 """Told of all apps together."""
 CHUNKS = 32
 LEAST_MS, MOST_MS = SURE_MS, 60_000.0
@@ -177,7 +177,7 @@ class _Told:
                 position += 1
             weights = recency_weights(len(moment.before_ms))
             points = spread_of(moment.before_ms, weights)
-            plain = hazard_logits(points[0], points[1], prior)
+            plain = hazard_logits(bins(points[0]), points[1], prior)
             varying, fixed = rows(moment.of, calls, moment.before_ms, weights, plain, moment.now_ms)
             found.append(
                 IdleTime(

@@ -7,22 +7,25 @@ A discrete-time hazard is the chance that the next use comes in a bin, where it 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from warmscaler.models.learned.plan import FloatArray, Prior
+
+IntArray = npt.NDArray[np.int64]
 
 FIRST_MS = 500.0
 """The least age told apart; what is younger lies in the first bin."""
 COARSE = 18
 """Bins of half a factor of e, up to 68 minutes; then of a quarter, as fine as the hours of a day need."""
-BINS = 62
-"""Up to 35 days; what is older lies in the last one."""
+BINS = 40
+"""What is older than nine days lies in the last one."""
 SLACK = 1e-4
 """No hazard is closer to 0 or 1."""
 
 
-def bins(ages_ms: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def bins(ages_ms: FloatArray) -> IntArray:
     """The bin of each age, from 0. Any shape."""
-    steps = 2.0 * np.log(np.maximum(ages_ms, FIRST_MS) / FIRST_MS)
+    steps = 2.0 * np.log(np.maximum(ages_ms, FIRST_MS) * (1.0 / FIRST_MS))
     found = np.maximum(steps, 2.0 * steps - COARSE).astype(np.int64)
     return np.minimum(found, BINS - 1)
 
@@ -44,14 +47,14 @@ def prior_weights(prior: Prior) -> FloatArray:
     return np.diff(prior.weight_before(edges))
 
 
-def hazard_logits(ages_ms: FloatArray, weights: FloatArray, prior: FloatArray) -> FloatArray:
-    """The logit of the hazard of weighted ages, shapes (n,), over a prior's weights by bin.
+def hazard_logits(at: IntArray, weights: FloatArray, prior: FloatArray) -> FloatArray:
+    """The logit of the hazard of weighted ages in these bins, shapes (n,), over a prior's weights by bin.
 
     Shape (BINS,).
     """
     mass = prior + 1e-9
-    if len(ages_ms):
-        mass = mass + np.bincount(bins(ages_ms), weights, BINS)
+    if len(at):
+        mass = mass + np.bincount(at, weights, BINS)
     alive = mass[::-1].cumsum()[::-1]
     hazard = np.minimum(np.maximum(mass / alive, SLACK), 1.0 - SLACK)
     return np.asarray(np.log(hazard / (1.0 - hazard)))

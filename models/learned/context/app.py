@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from warmscaler.models.learned.app import LearnedApp
 from warmscaler.models.learned.context.account import Account
+from warmscaler.models.learned.context.ages import bins
 from warmscaler.models.learned.context.calls import Calls
 from warmscaler.models.learned.context.context import Context, Tilted
 from warmscaler.models.learned.context.features import Idle
-from warmscaler.models.learned.habits import MAX_LEVELS, PERIODS_MS, AppHabits
+from warmscaler.models.learned.habits import MAX_LEVELS, PERIODS_MS
 from warmscaler.models.learned.level import Level
-from warmscaler.models.learned.plan import FloatArray, Plan, Prior, plan
-from warmscaler.models.objectives.price import Price
-from warmscaler.models.policy import Pool
+from warmscaler.models.learned.plan import FloatArray, Plan, plan
+from warmscaler.models.policy import AppPolicy, Pool
 
 ASKED_UNUSED = 8
 """Where it is not used, one idle time in so many is foreseen all the same, to see whether it would pay."""
@@ -24,6 +24,8 @@ class Foreseen:
     """The plan for one idle time of a level. Times in ms since the epoch."""
 
     left_ms: float
+    price: float
+    """Seconds of waiting per GB·s that it was made at."""
     plan: Plan
     past_ms: float
     """How far the clock that it was made on had gone when the level was left."""
@@ -35,26 +37,35 @@ class InContext(LearnedApp):
 
     __slots__ = ("_account", "_calls", "_context", "_foreseen", "_prior_by_bin", "_turn")
 
-    def __init__(
-        self,
-        price: Price,
-        prior: Prior,
-        memory_mb: int,
-        habits: AppHabits | None,
-        *,
-        context: Context,
-        key: str,
-        prior_by_bin: FloatArray,
-    ) -> None:
-        super().__init__(price, prior, memory_mb, habits)
-        self._calls = Calls()
-        self._foreseen: dict[int, Foreseen] = {}
-        self._turn = 0
-        self._goes_by(context, key, prior_by_bin)
+    _account: Account
+    _calls: Calls
+    _context: Context
+    _foreseen: dict[int, Foreseen]
+    """By level."""
+    _prior_by_bin: FloatArray
+    _turn: int
 
-    def _goes_by(self, context: Context, key: str, prior_by_bin: FloatArray) -> None:
-        self._context, self._prior_by_bin = context, prior_by_bin
-        self._account = Account(context.gain(key))
+    @classmethod
+    def of(
+        cls, app: LearnedApp, context: Context, gain: float, prior_by_bin: FloatArray
+    ) -> InContext:
+        """An app as it is, with all that it learned, in a context that is believed to spare it the
+        share `gain` of its cost."""
+        own = cls.__new__(cls)
+        _take_over(own, app)
+        if isinstance(app, InContext):
+            own._calls, own._foreseen, own._turn = app._calls, app._foreseen, app._turn
+        else:
+            own._calls, own._foreseen, own._turn = Calls(), {}, 0
+        own._context, own._prior_by_bin = context, prior_by_bin
+        own._account = Account(gain)
+        return own
+
+    def without(self) -> LearnedApp:
+        """The same app, by its own past alone."""
+        app = LearnedApp.__new__(LearnedApp)
+        _take_over(app, self)
+        return app
 
     def _taken(self, at_ms: float, number: int, start_ms: float) -> None:
         self._calls.add(at_ms)
@@ -87,7 +98,8 @@ class InContext(LearnedApp):
         if not level.taken_ms <= level.left_ms != level.ready_ms:
             return plain  # in use, or never was
         foreseen = self._foreseen.get(number)
-        if foreseen is None or foreseen.left_ms != level.left_ms:
+        now = level.left_ms, self._price.s_per_gb_s
+        if foreseen is None or (foreseen.left_ms, foreseen.price) != now:
             pays = self._account.pays
             self._turn += 1
             if not pays and self._turn % ASKED_UNUSED:
@@ -102,16 +114,23 @@ class InContext(LearnedApp):
         gaps_ms, lefts_ms, weights = level.remembered()
         points, weight, reaches = level.points(gaps_ms, lefts_ms, weights, PERIODS_MS[level.clock])
         of = Idle(level.left_ms, number, pool.memory_mb, pool.start_ms, level.covered_ms)
+        at = bins(points - past_ms)
         tilt = self._context.tilt(
-            of, self._calls, gaps_ms, weights, points - past_ms, weight, self._prior_by_bin, now_ms
+            of, self._calls, gaps_ms, weights, at, weight, self._prior_by_bin, now_ms
         )
         todo = plan(
             points,
-            weight * tilt.at(points - past_ms),
+            weight * tilt.of(at),
             reaches,
             Tilted(self._prior, tilt, past_ms),
             hold_cost=self._hold_cost,
             miss_cost=self._miss_cost_ms(number, level, pool.start_ms),
             start_ms=pool.start_ms,
         )
-        return Foreseen(level.left_ms, todo, past_ms, used)
+        return Foreseen(level.left_ms, self._price.s_per_gb_s, todo, past_ms, used)
+
+
+def _take_over(app: LearnedApp, other: LearnedApp) -> None:
+    for of in (AppPolicy, LearnedApp):
+        for name in of.__slots__:
+            setattr(app, name, getattr(other, name))

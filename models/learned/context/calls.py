@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from math import log
 
 import numpy as np
@@ -12,17 +11,38 @@ from warmscaler.models.learned.plan import FloatArray
 MINUTE_MS, HOUR_MS = 60_000.0, 3_600_000.0
 MINUTES = 32
 """Full minutes told one by one."""
-HOURS = 672
-"""Full hours told one by one: four weeks."""
 DAY, WEEK = 24, 168
-DAYS_BACK, WEEKS_BACK = 7, 4
-"""What is usual at an hour of the day, or of the week, is the mean of so many."""
 FADE = 0.75
-"""Each day, or week, before the last weighs so much of the one after it."""
+"""What was at an hour of the day, or of the week, a day or week before weighs so much of what is."""
+RATE_FADE = 1.0 - 1.0 / WEEK
+"""The same for the mean rate, from hour to hour."""
+MOST_QUIET = 4 * WEEK
+"""Hours without a call that are counted one by one: after more there is little left of what was."""
 DOUBT_H = 0.5
 """The mean rate stands behind what is usual with the weight of so many hours."""
 FEW = 0.15
 """Calls an hour: rates below are not told apart."""
+
+
+class _Usual:
+    """A fading mean for each hour of a period."""
+
+    __slots__ = ("calls", "hours")
+
+    def __init__(self, period: int) -> None:
+        self.calls = [0.0] * period
+        self.hours = [0.0] * period
+        """How many the means are of, faded alike."""
+
+    def add(self, hour: int, calls: int) -> None:
+        at = hour % len(self.calls)
+        self.calls[at] = FADE * self.calls[at] + calls
+        self.hours[at] = FADE * self.hours[at] + 1.0
+
+    def log_ratios(self, mean: float) -> FloatArray:
+        """To the mean calls an hour, shape (period,)."""
+        calls = np.array(self.calls) + (DOUBT_H * mean + FEW)
+        return np.asarray(np.log(calls / ((np.array(self.hours) + DOUBT_H) * mean + FEW)))
 
 
 class Calls:
@@ -35,6 +55,10 @@ class Calls:
         "_in_minute",
         "_minute",
         "_minutes",
+        "_of_day",
+        "_of_week",
+        "_rate",
+        "_rate_hours",
         "_until_ms",
         "_usual",
     )
@@ -45,8 +69,10 @@ class Calls:
         """When the minute counted in now is over."""
         self._in_minute = self._in_hour = 0
         self._minutes = [0] * MINUTES
-        self._hours = array("l")
-        """The last HOURS full ones, the oldest first; none before the first call."""
+        self._hours = [0] * DAY
+        """The last full ones, each at its place in the day."""
+        self._rate = self._rate_hours = 0.0
+        self._of_day, self._of_week = _Usual(DAY), _Usual(WEEK)
         self._usual: tuple[FloatArray, FloatArray] | None = None
 
     def add(self, now_ms: float) -> None:
@@ -61,48 +87,38 @@ class Calls:
         if now_ms >= self._until_ms:
             self._turn(now_ms)
         minutes, hours = self._minutes, self._hours
-        left = self._until_ms - now_ms
-        out = left / MINUTE_MS  # of the oldest minute
-        here = self._in_minute
-        at = self._minute
+        left = (self._until_ms - now_ms) / MINUTE_MS
+        here, at = self._in_minute, self._minute
         last = [minutes[(at - back) % MINUTES] for back in range(1, 31)]
-        hour = self._in_hour + here
+        in_hour = self._in_hour + here
         of_hour = 1.0 - (now_ms / HOUR_MS) % 1.0
+        hour = self._hour
         return (
-            here + last[0] * out,
-            here + sum(last[:4]) + last[4] * out,
-            here + sum(last[:29]) + last[29] * out,
-            hour + sum(hours[-2:]) + (hours[-3] * of_hour if len(hours) > 2 else 0.0),
-            hour + sum(hours[-23:]) + (hours[-24] * of_hour if len(hours) > 23 else 0.0),
+            here + last[0] * left,
+            here + sum(last[:4]) + last[4] * left,
+            here + sum(last[:29]) + last[29] * left,
+            in_hour
+            + hours[(hour - 1) % DAY]
+            + hours[(hour - 2) % DAY]
+            + hours[(hour - 3) % DAY] * of_hour,
+            in_hour + sum(hours) - hours[hour % DAY] * (1.0 - of_hour),
         )
 
     def an_hour(self, now_ms: float) -> float:
-        """The mean calls of the last week's full hours; in the first hour, of those so far."""
+        """The mean calls of full hours, the last week's above all; in the first hour, of those so far."""
         if now_ms >= self._until_ms:
             self._turn(now_ms)
-        last = self._hours[-WEEK:]
-        return sum(last) / len(last) if last else float(self._in_hour + self._in_minute)
+        if self._rate_hours:
+            return self._rate / self._rate_hours
+        return float(self._in_hour + self._in_minute)
 
     def usual(self, now_ms: float) -> tuple[FloatArray, FloatArray]:
         """Log-ratios to the mean of the calls usual at each hour of the day, shape (DAY,), and of the
         week, shape (WEEK,), by full hours only. Hours count from the epoch."""
-        if now_ms >= self._until_ms:
-            self._turn(now_ms)
+        mean = self.an_hour(now_ms)
         if self._usual is None:
-            mean = self.an_hour(now_ms)
-            self._usual = self._table(DAY, DAYS_BACK, mean), self._table(WEEK, WEEKS_BACK, mean)
+            self._usual = self._of_day.log_ratios(mean), self._of_week.log_ratios(mean)
         return self._usual
-
-    def _table(self, period: int, back: int, mean: float) -> FloatArray:
-        past = np.array(self._hours[-period * back :], dtype=np.float64)
-        missing = period * back - len(past)
-        # A row a day, or week, the latest last; a column an hour before now.
-        rows = np.concatenate((np.zeros(missing), past)).reshape(back, period)
-        there = np.concatenate((np.zeros(missing), np.ones(len(past)))).reshape(back, period)
-        fade = FADE ** np.arange(back - 1, -1, -1)
-        calls, hours = fade @ rows, fade @ there
-        usual = np.log((calls + DOUBT_H * mean + FEW) / ((hours + DOUBT_H) * mean + FEW))
-        return np.roll(usual, self._hour % period)
 
     def _turn(self, now_ms: float) -> None:
         """To the minute of `now_ms`."""
@@ -113,15 +129,21 @@ class Calls:
                 self._minutes[quiet % MINUTES] = 0
             self._in_hour += self._in_minute
             if hour > self._hour:
-                quiet = min(hour - self._hour - 1, HOURS)
-                self._hours.append(self._in_hour)
-                self._hours.extend([0] * quiet)
-                del self._hours[:-HOURS]
+                self._hour_ended(self._hour, self._in_hour)
+                for quiet in range(max(self._hour + 1, hour - MOST_QUIET), hour):
+                    self._hour_ended(quiet, 0)
                 self._in_hour = 0
                 self._usual = None
         self._in_minute = 0
         self._minute, self._hour = minute, hour
         self._until_ms = (minute + 1) * MINUTE_MS
+
+    def _hour_ended(self, hour: int, calls: int) -> None:
+        self._hours[hour % DAY] = calls
+        self._rate = RATE_FADE * self._rate + calls
+        self._rate_hours = RATE_FADE * self._rate_hours + 1.0
+        self._of_day.add(hour, calls)
+        self._of_week.add(hour, calls)
 
 
 def log_ratio(calls: float, expected: float) -> float:

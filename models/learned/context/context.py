@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from warmscaler.models.learned.context.ages import (
+    IntArray,
     bins,
     hazard_logits,
     log_survival,
@@ -30,7 +31,11 @@ class Tilt:
 
     def at(self, ages_ms: FloatArray) -> FloatArray:
         """The factor at each age. Any shape."""
-        return np.exp(self.log_ratio).take(bins(ages_ms))
+        return self.of(bins(ages_ms))
+
+    def of(self, at: IntArray) -> FloatArray:
+        """The factor of each bin. Any shape."""
+        return np.exp(self.log_ratio).take(at)
 
 
 class Context:
@@ -59,14 +64,15 @@ class Context:
         calls: Calls,
         gaps_ms: FloatArray,
         weights: FloatArray,
-        ages_ms: FloatArray,
-        age_weights: FloatArray,
+        at: IntArray,
+        at_weights: FloatArray,
         prior: FloatArray,
         now_ms: float,
     ) -> Tilt:
-        """For the idle time that is now; `gaps_ms` and `weights` as `rows` takes them, `ages_ms`
-        and `age_weights` what they are spread to, shapes (m,), `prior` the prior's weights by bin."""
-        plain = hazard_logits(ages_ms, age_weights, prior)
+        """For the idle time that is now; `gaps_ms` and `weights` as `rows` takes them, `at` and
+        `at_weights` the bins and weights of the ages they are spread to, shapes (m,), `prior` what
+        the prior weighs by bin."""
+        plain = hazard_logits(at, at_weights, prior)
         varying, fixed = rows(of, calls, gaps_ms, weights, plain, now_ms)
         return Tilt(tilted(plain, self.trees(varying, fixed)))
 

@@ -39,7 +39,7 @@ def test_the_prior_lies_in_the_bins() -> None:
 def test_the_tilted_distribution_sums_to_one(ages: list[float], offsets: list[float]) -> None:
     prior = prior_weights(PRIOR)
     at = np.array(ages)
-    plain = hazard_logits(at, np.ones(len(at)), prior)
+    plain = hazard_logits(bins(at), np.ones(len(at)), prior)
     survival = np.exp(log_survival(plain))
     chance = -np.diff(survival, prepend=1.0)
     mass = np.bincount(bins(at), minlength=BINS) + prior
@@ -51,7 +51,7 @@ def test_the_tilted_distribution_sums_to_one(ages: list[float], offsets: list[fl
 
 
 def test_no_offset_tilts_nothing() -> None:
-    plain = hazard_logits(np.array([2_000.0, 9_000.0]), np.ones(2), prior_weights(PRIOR))
+    plain = hazard_logits(bins(np.array([2_000.0, 9_000.0])), np.ones(2), prior_weights(PRIOR))
     tilt = Tilt(tilted(plain, np.zeros(BINS)))
     np.testing.assert_array_equal(tilt.at(EDGES_MS), np.ones(BINS + 1))
     bounds = np.array([0.0, 10.0, 5_000.0, 1e6, np.inf])
