@@ -31,7 +31,7 @@ from warmscaler.cli.trace import (
     layout,
     refuse_layout_on_a_cluster,
 )
-from warmscaler.cli.train import Cluster, CreateMs
+from warmscaler.cli.train import Cluster, CreateMs, InContext
 from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.folder import ArtifactError, read_artifact, read_manifest
@@ -107,6 +107,7 @@ def evaluate(
     jobs: Annotated[
         int, typer.Option(min=1, help="Processes at once; else one a core.")
     ] = os.cpu_count() or 1,
+    context: InContext = False,
     cluster: Cluster = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Besides, every setting of their knobs.")
@@ -195,6 +196,8 @@ def evaluate(
         raise UserError("--folds gives figures only: leave out --outcomes, --report, --picture")
     if outcomes is not None and sweep:
         raise UserError("--outcomes goes with one setting a policy: leave out --sweep")
+    if context and (model or frontier or replicas or protocol):
+        raise UserError("--context: leave out --model, --frontier, --replicas, --protocol")
     if frontier and (policy or wanted or sweep or folds or outcomes or report or picture):
         raise UserError(
             "--frontier has policies and prices of its own, and gives figures only: it goes with"
@@ -258,6 +261,7 @@ def evaluate(
                     keep_replays=report is not None,
                     baseline=baseline,
                     objective=wanted or DEFAULT,
+                    context=context,
                 )
                 for part in parts
             ]
@@ -283,17 +287,13 @@ def run(
     keep_replays: bool = False,
     baseline: str = BASELINE,
     objective: Objective = DEFAULT,
+    context: bool = False,
 ) -> Fold:
     """Trains for `objective` if no model is given, then replays every setting."""
     if model is None and any(each.policy == "learned" for each in settings):
-        with progress("training", 1) as show_training:
-            model = evaluation.train(
-                part,
-                create_ms=create_ms,
-                jobs=jobs,
-                objective=objective,
-                on_progress=show_training,
-            )
+        with progress("training", 1) as show:
+            known: dict[str, Any] = {"create_ms": create_ms, "jobs": jobs, "context": context}
+            model = evaluation.train(part, objective=objective, on_progress=show, **known)
     settings = evaluation.tune(part, settings, create_ms=create_ms, jobs=jobs)
     measured = []
     with progress("replaying", len(settings)) as show:

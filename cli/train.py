@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from importlib import import_module
 from math import inf
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +37,28 @@ Cluster = Annotated[
     typer.Option(help="A Dask scheduler's tcp://HOST:PORT: work there, where the trace is read."),
 ]
 
+
+def _loads(asked: bool) -> bool:
+    """Raises UserError where it is asked for and cannot be."""
+    if asked:
+        try:
+            import_module("lightgbm")
+        except (ImportError, OSError) as error:  # its own library, or libgomp, is not there
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"--context takes LightGBM, which cannot be loaded ({reason}): install libgomp, or"
+                " leave it out"
+            ) from None
+    return asked
+
+
+InContext = Annotated[
+    bool,
+    typer.Option(
+        "--context", callback=_loads, help="Learn across all apps too when calls come: LightGBM."
+    ),
+]
+
 MAX_CREATE_MS = 3_600_000.0
 CreateMs = Annotated[
     float, typer.Option(min=0, max=MAX_CREATE_MS, help="Milliseconds that CreateSlot takes.")
@@ -59,6 +82,7 @@ def train(
     jobs: Annotated[
         int, typer.Option(min=1, help="Processes at once; else one a core.")
     ] = os.cpu_count() or 1,
+    context: InContext = False,
     cluster: Cluster = None,
     set_name: SetName = None,
     roles: Map = None,
@@ -84,7 +108,16 @@ def train(
                 raise UserError(f"{trace}: no request before {until:g} of its span to train on")
             with progress("training", 1) as show:
                 model = fit(
-                    part, create_ms=create_ms, objective=wanted, jobs=jobs, on_progress=show
+                    part,
+                    create_ms=create_ms,
+                    objective=wanted,
+                    jobs=jobs,
+                    on_progress=show,
+                    context=context,
+                )
+            if context and model.context is None:
+                say(
+                    "note: --context: not used, for there is too little to learn it, or it would not pay"
                 )
         source = trained_on(part) | {"until": until, "create_ms": create_ms}
         created = datetime.now(UTC).isoformat(timespec="seconds")

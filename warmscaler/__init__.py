@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from warmscaler.models.policy import Pool as Pool
     from warmscaler.models.registry import PolicyError as PolicyError
     from warmscaler.models.registry import make_policy as make_policy
+    from warmscaler.training.fitting.idle_time_model import IdleTimeModel as IdleTimeModel
+    from warmscaler.training.fitting.idle_times import idle_times as idle_times
     from warmscaler.training.study.compare import Backtest as Backtest
     from warmscaler.training.study.compare import Comparison as Comparison
     from warmscaler.training.study.compare import backtest as backtest
@@ -39,6 +41,7 @@ _WHERE = {
     "AppPolicy": "models.policy",
     "Backtest": "training.study.compare",
     "Comparison": "training.study.compare",
+    "IdleTimeModel": "training.fitting.idle_time_model",
     "Learned": "models.learned.policy",
     "Model": "models.learned.habits",
     "Policy": "models.policy",
@@ -50,6 +53,7 @@ _WHERE = {
     "compare": "training.study.compare",
     "fit": "training.study.compare",
     "generate": "data.generate",
+    "idle_times": "training.fitting.idle_times",
     "make_policy": "models.registry",
     "read_artifact": "models.artifact.folder",
     "read_trace": "data.tables.frames",

@@ -107,10 +107,13 @@ class Model:
         """Everything else as flat arrays; levels follow each other app by app."""
         levels = [level for app in self.apps.values() for level in app.levels]
         gaps = [level.gaps_ms for level in levels]
-        gain = (lambda key: 0.0) if self.context is None else self.context.gain
         # One after the other, each as long as it is: NumPy's own texts are all as long as the
         # longest, and end at a NUL.
         keys = [key.encode("utf-8", "surrogatepass") for key in self.apps]
+        context = self.context
+        in_context = (
+            {} if context is None else {"app_context_gain": [*map(context.gain, self.apps)]}
+        )
         return {
             "prior_ms": self.prior_ms,
             "app_key_bytes": np.frombuffer(b"".join(keys), dtype=np.uint8),
@@ -118,7 +121,7 @@ class Model:
             "app_start_ms": np.array([app.start_ms for app in self.apps.values()], dtype=float),
             "app_use_ms": np.array([app.use_ms for app in self.apps.values()], dtype=float),
             "app_crowd": np.array([app.crowd for app in self.apps.values()], dtype=float),
-            "app_context_gain": np.array([gain(key) for key in self.apps], dtype=float),
+            **{name: np.array(gains, dtype=float) for name, gains in in_context.items()},
             "app_levels": np.array([len(app.levels) for app in self.apps.values()], dtype=np.int64),
             "level_covered_ms": np.array([level.covered_ms for level in levels], dtype=float),
             "level_excess_ms": np.array([level.excess_ms for level in levels], dtype=float),

@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from warmscaler.models.learned.app import PRIOR_WEIGHT, LearnedApp
-from warmscaler.models.learned.context.ages import prior_weights
 from warmscaler.models.learned.context.app import InContext
 from warmscaler.models.learned.habits import PERIODS_MS, Model
 from warmscaler.models.learned.plan import Prior
@@ -63,7 +62,6 @@ class Learned(Policy):
             self._price = self.steering.price
         self.prior = Prior(self.model.prior_ms, PRIOR_WEIGHT)
         self.context = self.model.context
-        self._prior_by_bin = prior_weights(self.prior)
         self.until_ms = 0.0
         """When the training of the model ended, for whoever knows it: see `adopt`."""
 
@@ -84,7 +82,7 @@ class Learned(Policy):
         app = LearnedApp(self._price, self.prior, memory_mb, habits)
         if self.context is None:
             return app
-        return InContext.of(app, self.context, self.context.gain(key), self._prior_by_bin)
+        return InContext.of(app, self.context, self.context.gain(key))
 
     def start_ms(self, key: str, memory_mb: int, runtime: str) -> float:
         habits = self.model.apps.get(key)
@@ -108,8 +106,7 @@ class Learned(Policy):
         if isinstance(pool.policy, LearnedApp):
             if self.context is not None:
                 gain = self.context.gain(pool.key)
-                app = InContext.of(pool.policy, self.context, gain, self._prior_by_bin)
-                pool.policy = app
+                pool.policy = InContext.of(pool.policy, self.context, gain)
             elif isinstance(pool.policy, InContext):
                 pool.policy = pool.policy.without()
             pool.policy.relearn(

@@ -56,7 +56,9 @@ def a_trace() -> ws.Trace:
     return trace_of([(k * 45_000, k % 2, 400) for k in range(200)], memory_mb=[128, 256])
 
 
-@pytest.mark.parametrize("module", ["data.trace", "training.study.compare"])
+@pytest.mark.parametrize(
+    "module", ["data.trace", "training.fitting.idle_time_model", "training.study.compare"]
+)
 def test_doctests(module: str) -> None:
     done = doctest.testmod(import_module(f"warmscaler.{module}"))
     assert done.attempted > 0

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from tests.models.context.habits_trace import office_hours
-from warmscaler.models.learned.context.ages import BINS, prior_weights
+from warmscaler.models.learned.context.ages import BINS
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.plan import Prior
 from warmscaler.training.fitting.idle_time_model import IdleTimeModel, by_app, log_likelihoods
@@ -20,7 +20,7 @@ from warmscaler.training.fitting.idle_times import IdleTime, idle_times
 @cache
 def told() -> list[IdleTime]:
     prior = Prior(Model().prior_ms, 0.6)
-    return idle_times(office_hours(apps=3, days=4), prior_weights(prior), 300.0)
+    return idle_times(office_hours(apps=3, days=4), prior, 300.0)
 
 
 def test_conventions() -> None:
@@ -69,7 +69,7 @@ def test_an_idle_time_that_did_not_end_only_survived() -> None:
 
 
 def test_the_same_idle_times_are_told_by_any_number_of_workers() -> None:
-    prior = prior_weights(Prior(Model().prior_ms, 0.6))
+    prior = Prior(Model().prior_ms, 0.6)
     trace = office_hours(apps=2, days=2)
     one, two = (idle_times(trace, prior, 300.0, jobs=jobs) for jobs in (1, 2))
     assert len(one) == len(two) > 50

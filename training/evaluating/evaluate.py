@@ -141,6 +141,7 @@ def train(
     jobs: int,
     objective: Objective = DEFAULT,
     on_progress: Callable[[float], None] | None = None,
+    context: bool = False,
 ) -> Model:
     """The model learned from what lies before the window's split, and from nothing else."""
     return fit(
@@ -149,6 +150,7 @@ def train(
         objective=objective,
         jobs=jobs,
         on_progress=on_progress,
+        context=context,
     )
 
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from warmscaler.data.trace import Trace
-from warmscaler.models.learned.context.ages import bins, prior_weights
+from warmscaler.models.learned.context.ages import bins
 from warmscaler.models.learned.context.context import Context, Tilt, Tilted, tilted
-from warmscaler.models.learned.level import SURE_MS, recency_weights
+from warmscaler.models.learned.level import SURE_MS
 from warmscaler.models.learned.plan import FloatArray, Prior, plan
 from warmscaler.training.cluster import task
 from warmscaler.training.fitting.idle_time_model import IdleTimeModel, by_app
-from warmscaler.training.fitting.idle_times import IdleTime, idle_times, spread_of
+from warmscaler.training.fitting.idle_times import IdleTime, believed, idle_times
 from warmscaler.training.workers import parallel
 
 DAY_MS = 86_400_000.0
@@ -43,7 +43,7 @@ def fit_context(
     """What every app of `trace` teaches; None where there is too little, or it does not pay."""
     if float(trace.arrival_ms[-1] - trace.arrival_ms[0]) < LEAST_DAYS * DAY_MS:
         return None
-    known = idle_times(trace, prior_weights(prior), create_ms, seed=seed, jobs=jobs)
+    known = idle_times(trace, prior, create_ms, seed=seed, jobs=jobs)
     if sum(each.ended for each in known) < LEAST_IDLE_TIMES:
         return None
     model = IdleTimeModel(n_jobs=jobs)
@@ -121,14 +121,14 @@ def _costs(of: Sequence[IdleTime], offsets: FloatArray, prior: Prior, jobs: int)
 def _cost(of: Sequence[IdleTime], offsets: FloatArray, prior: Prior) -> FloatArray:
     costs = np.zeros((2, len(PRICES), len(of)))
     for number, (each, offset) in enumerate(zip(of, offsets, strict=True)):
-        points, weight, reaches = spread_of(each.before_ms, recency_weights(len(each.before_ms)))
+        given, points, weight, reaches = believed(each.before_ms, prior)
         tilt = Tilt(tilted(each.plain, offset))
-        believed = ((weight, prior), (weight * tilt.of(bins(points)), Tilted(prior, tilt, 0.0)))
+        ways = ((weight, given), (weight * tilt.of(bins(points)), Tilted(given, tilt, 0.0)))
         start_ms = each.of.start_ms
         for priced, price in enumerate(PRICES):
             hold = price * each.of.memory_mb / 1024.0
             miss = start_ms * (1.0 + hold) if each.of.level == 1 else each.of.use_ms
-            for way, (weights, by) in enumerate(believed):
+            for way, (weights, by) in enumerate(ways):
                 todo = plan(
                     points, weights, reaches, by, hold_cost=hold, miss_cost=miss, start_ms=start_ms
                 )

@@ -23,7 +23,6 @@ from warmscaler.models.learned.level import SURE_MS
 from warmscaler.models.learned.plan import TAIL, TAIL_MS, FloatArray, Prior
 from warmscaler.models.objectives.words import DEFAULT, Kind, Objective, at_price
 from warmscaler.training.cluster import share, task
-from warmscaler.training.fitting.context import fit_context
 from warmscaler.training.fitting.levels import uses
 from warmscaler.training.fitting.misses import WINDOWS, behind_ms
 from warmscaler.training.fitting.price import best_price
@@ -47,12 +46,13 @@ def fit(
     start: float | None = None,
     jobs: int = 1,
     on_progress: Callable[[float], None] | None = None,
+    context: bool = False,
 ) -> Model:
     """Fits on every request of `trace`. `on_progress` gets the fraction done, now and then.
 
     The price is looked for by the `objective`, which moves it from there on while serving; a `price`
     (seconds of waiting per GB·s) that is given is an objective by itself. `start` is what a search found
-    before.
+    before. With `context`, what all apps teach of when calls come too, where that pays.
     """
     if price is not None:
         objective = at_price(price)
@@ -70,8 +70,13 @@ def fit(
         found = start
     else:
         found = best_price(trace, unpriced, objective, create_ms, jobs, on_progress)
-    context = fit_context(trace, Prior(prior_ms, PRIOR_WEIGHT), create_ms, jobs=jobs)
-    return Model(found, prior_ms, start_ms, apps, context, objective)
+    taught = None
+    if context:
+        # Here, for it takes LightGBM and scikit-learn, which nothing else of training needs.
+        from warmscaler.training.fitting.context import fit_context
+
+        taught = fit_context(trace, Prior(prior_ms, PRIOR_WEIGHT), create_ms, jobs=jobs)
+    return Model(found, prior_ms, start_ms, apps, taught, objective)
 
 
 def app_habits(

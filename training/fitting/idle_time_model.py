@@ -23,8 +23,18 @@ from warmscaler.training.fitting.idle_times import IdleTime
 class IdleTimeModel(BaseEstimator):  # type: ignore[misc]
     """Chances of when an idle time ends, by its app's past and by the moment.
 
-    The estimator's conventions are scikit-learn's; what is fitted and predicted is a sequence of
-    `IdleTime`, an idle time each, with what was known when it began.
+    The estimator's conventions are scikit-learn's. `X` is what `idle_times` makes of a trace: a sequence
+    of n `IdleTime`, one each, with what was known when it began; how long it lasted (`gap_ms`), and
+    whether it ended or the trace did, is in it: there is no `y`. Parameters are LightGBM's.
+
+    After `fit` there is `text_`, the trees as LightGBM writes them.
+
+    >>> import numpy as np
+    >>> import warmscaler as ws
+    >>> told = ws.idle_times(ws.generate("azure", apps=8, days=0.5, seed=1))
+    >>> survival = ws.IdleTimeModel(n_estimators=5).fit(told).predict_survival_function(told)
+    >>> survival.shape == (len(told), 40) and bool((np.diff(survival) <= 0.0).all())
+    True
     """
 
     def __init__(
@@ -50,7 +60,8 @@ class IdleTimeModel(BaseEstimator):  # type: ignore[misc]
         self.n_jobs = n_jobs
 
     def fit(self, X: Sequence[IdleTime], y: None = None) -> Self:  # noqa: N803
-        """Raises ValueError where nothing is given, or more leaves are asked for than are read."""
+        """Raises ValueError where nothing is given, or more leaves are asked for than are read; ImportError
+        or OSError where LightGBM or its libgomp cannot be loaded."""
         if not len(X):
             raise ValueError("there is no idle time to fit on")
         if not 2 <= self.num_leaves <= MOST_LEAVES:
@@ -97,12 +108,15 @@ class IdleTimeModel(BaseEstimator):  # type: ignore[misc]
         )
 
     def predict_survival_function(self, X: Sequence[IdleTime]) -> FloatArray:  # noqa: N803
-        """The chance that each lasts beyond each bin of age (`ages.EDGES_MS[1:]`). Shape (n, BINS)."""
+        """The chance, in [0, 1], that each lasts beyond each bin of age, shape (n, 40): bin b ends at
+        500 ms times e to the power of (b + 1) / 2, from b = 18 on of (b + 19) / 4; nine days in all.
+        Raises NotFittedError."""
         plain = np.array([each.plain for each in X]).reshape(len(X), BINS)
         return np.asarray(np.exp(log_survival(plain + self.offset(X))))
 
     def score(self, X: Sequence[IdleTime], y: None = None) -> float:  # noqa: N803
-        """The mean gain in log-likelihood over the plain hazard: above 0 it knows more."""
+        """The weighted mean gain in log-likelihood (nats an idle time) over the plain hazard: above 0 it
+        knows more. Raises NotFittedError."""
         plain = np.array([each.plain for each in X]).reshape(len(X), BINS)
         weights = np.array([each.weight for each in X])
         gain = log_likelihoods(X, plain + self.offset(X)) - log_likelihoods(X, plain)

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from warmscaler.data.trace import App, IntArray, Trace
-from warmscaler.models.learned.context.ages import bins, hazard_logits
+from warmscaler.models.learned.app import PRIOR_WEIGHT
+from warmscaler.models.learned.context.ages import bins, hazard_logits, prior_weights
 from warmscaler.models.learned.context.calls import Calls
 from warmscaler.models.learned.context.features import Idle, rows
-from warmscaler.models.learned.habits import MEMORY_GAPS
+from warmscaler.models.learned.habits import MEMORY_GAPS, Model
 from warmscaler.models.learned.level import SURE_MS, recency_weights
-from warmscaler.models.learned.plan import NOTHING, FloatArray, spread
+from warmscaler.models.learned.plan import NOTHING, FloatArray, Prior, spread
+from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.cluster import share, task
 from warmscaler.training.fitting.levels import uses
 from warmscaler.training.workers import parallel
@@ -55,10 +57,19 @@ class IdleTime:
 
 
 def idle_times(
-    trace: Trace, prior: FloatArray, create_ms: float, *, seed: int = 0, jobs: int = 1
+    trace: Trace,
+    prior: Prior | None = None,
+    create_ms: float = CREATE_MS,
+    *,
+    seed: int = 0,
+    jobs: int = 1,
 ) -> list[IdleTime]:
-    """Of every app of `trace`, in order, at most about MOST_IDLE_TIMES in all. `prior` is what the
-    population's prior weighs by bin of age."""
+    """Of every app of `trace`, in order, at most about MOST_IDLE_TIMES in all, drawn by `seed`.
+
+    `prior` is the population's, the built-in one unless given; `create_ms` is what the platform takes for
+    a slot, besides an app's own start-up time.
+    """
+    prior = prior or Prior(Model().prior_ms, PRIOR_WEIGHT)
     called, counts = np.unique(trace.app, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     most = _most_of_each(counts)
@@ -84,7 +95,7 @@ def _most_of_each(counts: IntArray) -> int:
 
 
 def _of_apps(
-    trace: Trace, apps: IntArray, prior: FloatArray, create_ms: float, most: int, seed: int
+    trace: Trace, apps: IntArray, prior: Prior, create_ms: float, most: int, seed: int
 ) -> list[IdleTime]:
     rows_of = np.flatnonzero(np.isin(trace.app, apps))
     rows_of = rows_of[np.argsort(trace.app[rows_of], kind="stable")]
@@ -165,7 +176,7 @@ class _Told:
                 )
             )
 
-    def played(self, arrival_ms: IntArray, prior: FloatArray) -> list[IdleTime]:
+    def played(self, arrival_ms: IntArray, prior: Prior) -> list[IdleTime]:
         """What was known at each moment."""
         calls = Calls()
         arrivals = arrival_ms.tolist()
@@ -176,8 +187,8 @@ class _Told:
                 calls.add(arrivals[position])
                 position += 1
             weights = recency_weights(len(moment.before_ms))
-            points = spread_of(moment.before_ms, weights)
-            plain = hazard_logits(bins(points[0]), points[1], prior)
+            by, points, told, _ = believed(moment.before_ms, prior)
+            plain = hazard_logits(bins(points), told, prior_weights(by))
             varying, fixed = rows(moment.of, calls, moment.before_ms, weights, plain, moment.now_ms)
             found.append(
                 IdleTime(
@@ -195,11 +206,15 @@ class _Told:
         return found
 
 
-def spread_of(
-    before_ms: FloatArray, weights: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """As `spread`, of none too."""
-    return spread(before_ms, weights) if len(before_ms) else (NOTHING, NOTHING, NOTHING)
+def believed(
+    before_ms: FloatArray, prior: Prior
+) -> tuple[Prior, FloatArray, FloatArray, FloatArray]:
+    """What a level plans by that remembers these, oldest first, shape (n,): the prior, and points, their
+    weights and reaches as `spread` has them, shapes (5 n,)."""
+    if not len(before_ms):
+        return prior, NOTHING, NOTHING, NOTHING
+    given, weights = prior.given(before_ms, recency_weights(len(before_ms)))
+    return given, *spread(before_ms, weights)
 
 
 def _most_of_each_level(counts: Sequence[int], most: int) -> int:

@@ -38,5 +38,7 @@ class Options:
     create_ms_recorded: bool = False
     """It is what the recording says, not what was asked for."""
     jobs: int = 1
+    context: bool = False
+    """What all apps teach of when calls come is learned too."""
     keep: int = 30
     """Versions that stay in the store."""

@@ -160,7 +160,12 @@ def retrain(
 
 def _fit(part: Trace, objective: Objective, options: Options, start: float | None = None) -> Model:
     return fit(
-        part, create_ms=options.create_ms, objective=objective, start=start, jobs=options.jobs
+        part,
+        create_ms=options.create_ms,
+        objective=objective,
+        start=start,
+        jobs=options.jobs,
+        context=options.context,
     )
 
 

@@ -103,6 +103,7 @@ def fit(
     objective: str | Objective | None = None,
     create_ms: float = CREATE_MS,
     jobs: int = 1,
+    context: bool = False,
 ) -> Model:
     """The learned policy's model, of every request in `trace`.
 
@@ -110,16 +111,16 @@ def fit(
     `objective`, in words as `"score"` or `"wait-p99=500ms"`, finds and moves it; without either that is
     `"safe"`. Raises ValueError for words or a price that there are not.
 
-    `create_ms` is what the platform takes for a slot, besides an app's own start-up time.
+    `create_ms` is what the platform takes for a slot, besides an app's own start-up time. `context` fits
+    what all apps teach of when calls come (`IdleTimeModel`) as well; it is used where that pays.
 
     >>> import warmscaler as ws
     >>> trace = ws.generate("azure", apps=3, days=0.1, seed=1)
     >>> sorted(ws.fit(trace, price=0.03).apps) == sorted({trace.apps[app].key for app in trace.app})
     True
     """
-    return fit_all(
-        trace, create_ms=create_ms, objective=_asked(price, objective) or DEFAULT, jobs=jobs
-    )
+    wanted = _asked(price, objective) or DEFAULT
+    return fit_all(trace, create_ms=create_ms, objective=wanted, jobs=jobs, context=context)
 
 
 def compare(

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from warmscaler.models.learned.app import LearnedApp
 from warmscaler.models.learned.context.account import Account
-from warmscaler.models.learned.context.ages import bins
+from warmscaler.models.learned.context.ages import bins, prior_weights
 from warmscaler.models.learned.context.calls import Calls
 from warmscaler.models.learned.context.context import Context, Tilted
 from warmscaler.models.learned.context.features import Idle
-from warmscaler.models.learned.habits import MAX_LEVELS, PERIODS_MS
+from warmscaler.models.learned.habits import PERIODS_MS
 from warmscaler.models.learned.level import Level
-from warmscaler.models.learned.plan import FloatArray, Plan, plan
+from warmscaler.models.learned.plan import Plan, plan
 from warmscaler.models.policy import AppPolicy, Pool
 
 ASKED_UNUSED = 8
@@ -35,20 +35,17 @@ class Foreseen:
 class InContext(LearnedApp):
     """Plans anew for each idle time that outlasts its first moments."""
 
-    __slots__ = ("_account", "_calls", "_context", "_foreseen", "_prior_by_bin", "_turn")
+    __slots__ = ("_account", "_calls", "_context", "_foreseen", "_turn")
 
     _account: Account
     _calls: Calls
     _context: Context
     _foreseen: dict[int, Foreseen]
     """By level."""
-    _prior_by_bin: FloatArray
     _turn: int
 
     @classmethod
-    def of(
-        cls, app: LearnedApp, context: Context, gain: float, prior_by_bin: FloatArray
-    ) -> InContext:
+    def of(cls, app: LearnedApp, context: Context, gain: float) -> InContext:
         """An app as it is, with all that it learned, in a context that is believed to spare it the
         share `gain` of its cost."""
         own = cls.__new__(cls)
@@ -57,8 +54,7 @@ class InContext(LearnedApp):
             own._calls, own._foreseen, own._turn = app._calls, app._foreseen, app._turn
         else:
             own._calls, own._foreseen, own._turn = Calls(), {}, 0
-        own._context, own._prior_by_bin = context, prior_by_bin
-        own._account = Account(gain)
+        own._context, own._account = context, Account(gain)
         return own
 
     def without(self) -> LearnedApp:
@@ -84,14 +80,6 @@ class InContext(LearnedApp):
         own = foreseen.plan.cost_of(gap_ms, foreseen.past_ms, level.sure_ms, *costs)
         self._account.add(plain, own)
 
-    def idle(self, now_ms: float, pool: Pool) -> float:
-        number = pool.busy + 1
-        if number > MAX_LEVELS or not self._account.pays:
-            return super().idle(now_ms, pool)
-        self._plan(number, pool)
-        # Most end sooner than what is foreseen of them would take.
-        return now_ms + self._level(number).sure_ms
-
     def _todo(self, now_ms: float, number: int, pool: Pool) -> Plan:
         plain = self._plan(number, pool)
         level = self._level(number)
@@ -112,17 +100,20 @@ class InContext(LearnedApp):
     ) -> Foreseen:
         past_ms = level.past_ms()
         gaps_ms, lefts_ms, weights = level.remembered()
-        points, weight, reaches = level.points(gaps_ms, lefts_ms, weights, PERIODS_MS[level.clock])
+        prior, told = (
+            self._prior.given(gaps_ms, weights) if len(gaps_ms) else (self._prior, weights)
+        )
+        points, weight, reaches = level.points(gaps_ms, lefts_ms, told, PERIODS_MS[level.clock])
         of = Idle(level.left_ms, number, pool.memory_mb, pool.start_ms, level.covered_ms)
         at = bins(points - past_ms)
         tilt = self._context.tilt(
-            of, self._calls, gaps_ms, weights, at, weight, self._prior_by_bin, now_ms
+            of, self._calls, gaps_ms, weights, at, weight, prior_weights(prior), now_ms
         )
         todo = plan(
             points,
             weight * tilt.of(at),
             reaches,
-            Tilted(self._prior, tilt, past_ms),
+            Tilted(prior, tilt, past_ms),
             hold_cost=self._hold_cost,
             miss_cost=self._miss_cost_ms(number, level, pool.start_ms),
             start_ms=pool.start_ms,

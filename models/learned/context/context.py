@@ -91,8 +91,8 @@ class Tilted(Prior):
     __slots__ = ("_past_ms", "_tilt")
 
     def __init__(self, prior: Prior, tilt: Tilt, past_ms: float) -> None:
-        self.to_ms, self.nothing = prior.to_ms, prior.nothing
-        self._log_from, self._weights = prior._log_from, prior._weights
+        for name in Prior.__slots__:
+            setattr(self, name, getattr(prior, name))
         self._tilt, self._past_ms = tilt, past_ms
 
     def shares(self, bounds_ms: FloatArray) -> FloatArray:

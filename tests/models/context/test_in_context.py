@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.models.context.boosted import booster
@@ -36,7 +37,7 @@ def trace() -> Trace:
 
 @cache
 def model() -> Model:
-    return fit(window(trace(), 0.5).training, create_ms=300.0, price=PRICE)
+    return fit(window(trace(), 0.5).training, create_ms=300.0, price=PRICE, context=True)
 
 
 def cost_s(of: Model) -> float:
@@ -75,7 +76,16 @@ def test_decisions_in_context_depend_on_nothing_later() -> None:
 
 def test_a_short_trace_teaches_none() -> None:
     rows = [(k * 30_000, k % 2, 200) for k in range(2_000)]
-    assert fit(trace_of(rows, memory_mb=[128, 256]), create_ms=300.0, price=PRICE).context is None
+    short = trace_of(rows, memory_mb=[128, 256])
+    assert fit(short, create_ms=300.0, price=PRICE, context=True).context is None
+
+
+def test_unless_asked_for_none_is_learned() -> None:
+    part = window(trace(), 0.5).training
+    plain = fit(part, create_ms=300.0, price=PRICE)
+    assert plain.context is None
+    for name, array in plain.arrays().items():
+        np.testing.assert_array_equal(array, model().arrays()[name])
 
 
 def test_round_trip(tmp_path: Path) -> None:
