@@ -31,7 +31,7 @@ from warmscaler.cli.trace import (
     layout,
     refuse_layout_on_a_cluster,
 )
-from warmscaler.cli.train import Cluster, CreateMs, InContext
+from warmscaler.cli.train import Cluster, CreateMs, WithContext
 from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.folder import ArtifactError, read_artifact, read_manifest
@@ -107,7 +107,7 @@ def evaluate(
     jobs: Annotated[
         int, typer.Option(min=1, help="Processes at once; else one a core.")
     ] = os.cpu_count() or 1,
-    context: InContext = False,
+    context: WithContext = False,
     cluster: Cluster = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Besides, every setting of their knobs.")

@@ -17,7 +17,7 @@ from warmscaler.cli.console import err, print_json, progress
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.models import StoreOption
 from warmscaler.cli.objective import GbHour, ObjectiveOption, PriceOption, SecondWaited, asked
-from warmscaler.cli.train import InContext
+from warmscaler.cli.train import WithContext
 from warmscaler.data.files import whole
 from warmscaler.data.read import read_trace
 from warmscaler.data.recording import is_recording, observed_create_ms, read_recording
@@ -69,7 +69,7 @@ def retrain_command(
     keep: Annotated[int, typer.Option(min=2, help="Versions that stay in the store.")] = 30,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge, and promote nothing.")] = False,
-    context: InContext = False,
+    context: WithContext = False,
     drift_report: Annotated[
         Path | None, typer.Option(help="*.json to write: the drift of every app.")
     ] = None,

@@ -52,10 +52,12 @@ def _loads(asked: bool) -> bool:
     return asked
 
 
-InContext = Annotated[
+WithContext = Annotated[
     bool,
     typer.Option(
-        "--context", callback=_loads, help="Learn across all apps too when calls come: LightGBM."
+        "--context",
+        callback=_loads,
+        help="Learn over all apps, too, what hour, weekday and calls of late say (LightGBM).",
     ),
 ]
 
@@ -82,7 +84,7 @@ def train(
     jobs: Annotated[
         int, typer.Option(min=1, help="Processes at once; else one a core.")
     ] = os.cpu_count() or 1,
-    context: InContext = False,
+    context: WithContext = False,
     cluster: Cluster = None,
     set_name: SetName = None,
     roles: Map = None,

@@ -109,7 +109,8 @@ class IdleTimeModel(BaseEstimator):  # type: ignore[misc]
 
     def predict_survival_function(self, X: Sequence[IdleTime]) -> FloatArray:  # noqa: N803
         """The chance, in [0, 1], that each lasts beyond each bin of age, shape (n, 40): bin b ends at
-        500 ms times e to the power of (b + 1) / 2, from b = 18 on of (b + 19) / 4; nine days in all.
+        500 ms times e to the power of (b + 1) / 2, from b = 18 on of (b + 19) / 4; the last takes in all
+        that is older.
         Raises NotFittedError."""
         plain = np.array([each.plain for each in X]).reshape(len(X), BINS)
         return np.asarray(np.exp(log_survival(plain + self.offset(X))))
