@@ -41,7 +41,7 @@ ROOMS = (
     "training/provenance.py",
     "training/cluster.py",
     "training/workers.py",
-    "training/met.py",
+    "training/objective_met.py",
     "training/fitting",
     "training/replicas",
     "training/evaluating",

@@ -28,7 +28,7 @@ from warmscaler.simulator.replay import CREATE_MS, replay
 from warmscaler.training.evaluating.evaluate import Window, window
 from warmscaler.training.fitting.fit import fit
 from warmscaler.training.fitting.price import best_price
-from warmscaler.training.met import spent_of_allowed
+from warmscaler.training.objective_met import spent_of_allowed
 
 PRICES = (*(1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), *(3e-5, 3e-4, 3e-3, 3e-2, 3e-1, 3.0))
 HELD = tuple(map(parse, ("cold-starts=1%", "wait-p99=1s")))

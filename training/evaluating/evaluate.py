@@ -33,7 +33,7 @@ from warmscaler.training.evaluating.settings import (
     capacities_gb,
 )
 from warmscaler.training.fitting.fit import fit
-from warmscaler.training.met import spent_of_allowed
+from warmscaler.training.objective_met import spent_of_allowed
 from warmscaler.training.workers import parallel
 
 FloatArray = npt.NDArray[np.float64]

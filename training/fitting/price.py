@@ -14,7 +14,7 @@ from warmscaler.models.published.fixed import Fixed
 from warmscaler.simulator.figures import Figures, figures
 from warmscaler.simulator.replay import replay
 from warmscaler.training.cluster import share, task
-from warmscaler.training.met import spent_of_allowed
+from warmscaler.training.objective_met import spent_of_allowed
 from warmscaler.training.workers import parallel
 
 PRICES = (0.00005, 0.0004, 0.0032, 0.0256, 0.2048, 1.6384)
