@@ -7,13 +7,37 @@ default behaviour); KEDA, "Scaling Deployments" (pollingInterval, cooldownPeriod
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
-
-import numpy as np
-import numpy.typing as npt
+from typing import NamedTuple
 
 NONE, KNATIVE, KEDA = 0, 1, 2
+
+
+class Settings(NamedTuple):
+    """A rule as the loop reads it: one type for both, so that it is compiled once.
+
+    What the other rule alone has stays 0. Times in s.
+    """
+
+    kind: int = NONE
+    tick_s: float = 0.0
+    window_s: float = 0.0
+    """That concurrency is averaged over; 0 is what is there now."""
+    utilisation: float = 0.0
+    delay_s: float = 0.0
+    """For which the most that was wanted of late is held."""
+    least: int = 0
+    panic_share: float = 0.0
+    panic_threshold: float = 0.0
+    zero_grace_s: float = 0.0
+    cooldown_s: float = 0.0
+    tolerance: float = 0.0
+    poll_s: float = 0.0
+
+
+FLOOR_ONLY = Settings()
+"""No rule: replicas are what the floor says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +52,20 @@ class Knative:
     panic_threshold: float = 2.0
     zero_grace_s: float = 30.0
     tick_s: float = 2.0
-    kind: int = field(default=KNATIVE, init=False)
+
+    def settings(self) -> Settings:
+        """As the loop reads it."""
+        return Settings(
+            kind=KNATIVE,
+            tick_s=self.tick_s,
+            window_s=self.stable_s,
+            utilisation=self.utilisation,
+            delay_s=self.scale_down_delay_s,
+            least=int(self.least),
+            panic_share=self.panic_share,
+            panic_threshold=self.panic_threshold,
+            zero_grace_s=self.zero_grace_s,
+        )
 
     @property
     def label(self) -> str:
@@ -53,7 +90,20 @@ class Keda:
     tolerance: float = 0.1
     poll_s: float = 30.0
     tick_s: float = 15.0
-    kind: int = field(default=KEDA, init=False)
+
+    def settings(self) -> Settings:
+        """As the loop reads it."""
+        return Settings(
+            kind=KEDA,
+            tick_s=self.tick_s,
+            window_s=self.metric_window_s,
+            utilisation=self.utilisation,
+            delay_s=self.stabilisation_s,
+            least=int(self.least),
+            cooldown_s=self.cooldown_s,
+            tolerance=self.tolerance,
+            poll_s=self.poll_s,
+        )
 
     @property
     def label(self) -> str:
@@ -67,11 +117,6 @@ class Keda:
 
 
 Rule = Knative | Keda
-
-
-def numbers(rule: Rule) -> npt.NDArray[np.float64]:
-    """The rule's fields in their order, as the loop reads them."""
-    return np.array(astuple(rule), dtype=np.float64)
 
 
 def grid() -> list[Rule]:

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from warmscaler.replicas.compiled import IS_INSTALLED, fast
 from warmscaler.simulator.replicas.loop import run
-from warmscaler.simulator.replicas.rules import Keda, Knative, Rule, numbers
-
-FLOOR_ONLY = np.zeros(9)
+from warmscaler.simulator.replicas.rules import FLOOR_ONLY, Keda, Knative, Rule
 
 
 def serve(
@@ -32,7 +30,7 @@ def serve(
         np.array(duration_s, dtype=np.float64),
         places,
         start_s,
-        FLOOR_ONLY if rule is None else numbers(rule),
+        FLOOR_ONLY if rule is None else rule.settings(),
         np.array(floor or [], dtype=np.int64),
         15.0,
         0.0,
@@ -131,6 +129,6 @@ def test_compiled_and_plain_agree() -> None:
         seen = []
         for function in (run, fast(run)):
             wait_s = np.zeros(300)
-            terms = (1, 20.0, numbers(rule), floor, 15.0, 0.0, 4_000.0, 1_000.0, wait_s)
+            terms = (1, 20.0, rule.settings(), floor, 15.0, 0.0, 4_000.0, 1_000.0, wait_s)
             seen.append((function(arrival_s, duration_s, *terms), wait_s.tolist()))
         assert seen[0] == seen[1]

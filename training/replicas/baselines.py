@@ -12,7 +12,7 @@ from warmscaler.replicas.compiled import fast
 from warmscaler.replicas.levels import DAY_LOOKS, LOOK_S
 from warmscaler.simulator.figures import charged_gaps_ms
 from warmscaler.simulator.replicas.loop import run
-from warmscaler.simulator.replicas.rules import Rule, numbers
+from warmscaler.simulator.replicas.rules import Rule
 from warmscaler.training.replicas.load import AppLoad, FloatArray, Load, gb_of
 
 _NO_FLOOR = np.zeros(0)
@@ -54,7 +54,7 @@ def serve(
         app.duration_s[:until],
         app.spec.container_concurrency,
         app.spec.start_s,
-        numbers(rule),
+        rule.settings(),
         floor.astype(np.int64),
         LOOK_S,
         load.from_s,
