@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 from hypothesis import settings
+
+# Most images set it. A hundred processes start during the suite, and each would compile our two
+# hundred files again, as would every worker, with the assertions of all tests rewritten.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 settings.register_profile("suite", deadline=None)
 """No test is timed: a busy machine must not fail it."""

@@ -58,7 +58,7 @@ class Outcome:
 
     resident_mb: list[float] = field(default_factory=list)
     objects: list[int] = field(default_factory=list)
-    """That Python's collector knows."""
+    """That Python's collector knows, of those made in the run."""
     file_mb: list[float] = field(default_factory=list)
     """Of the ledger."""
     most_apps: int = 0
@@ -78,6 +78,8 @@ async def hostile(folder: Path, *, count: int, apps: int = SERVING.apps) -> Outc
     metrics.watch(driver)
     driver.recover()
     sent = 0
+    gc.collect()
+    gc.freeze()  # what was there before: a leak is small beside all that is imported
 
     async def call(until: int) -> None:
         nonlocal sent
@@ -107,6 +109,7 @@ async def hostile(folder: Path, *, count: int, apps: int = SERVING.apps) -> Outc
             outcome.objects.append(len(gc.get_objects()))
             outcome.resident_mb.append(psutil.Process().memory_info().rss / 2**20)
             outcome.file_mb.append(_size_mb(folder))
+    gc.unfreeze()
     await driver.drain(5.0)
     outcome.slots, outcome.waiting = platform.live, scheduler.waiting
     outcome.ledger_rows = ledger.count()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import InHere
+from tests.service.test_server import refused
 
 
 def test_a_ledger_that_is_not_there_cannot_survive_power_loss(in_here: InHere) -> None:
@@ -51,3 +55,36 @@ def test_every_option_refuses_in_one_line_what_it_cannot_mean(
         assert (code, out) == (2, "")
         assert err.startswith(f"scaler: {option}: ")
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--policy", "fixed:-1"), "above 0"),
+        (("--policy", "none-such"), "known are"),
+        (("--strict-model",), "no model is named"),
+        (("--strict-model", "--model", "nowhere"), "nowhere: there is no such model folder"),
+        (("--price", "-1"), "price"),
+        (("--tls-cert", "a.pem"), "go together"),
+        (("--tls-client-ca", "a.pem"), "goes with"),
+        (("--tls-cert", "a.pem", "--tls-key", "b.pem"), "a.pem"),
+        (("--platform-ca", "a.pem"), "a.pem"),
+        (("--platform-cert", "a.pem"), "go together"),
+    ],
+)
+def test_what_it_cannot_start_with_is_one_line(
+    in_here: InHere, arguments: tuple[str, ...], says: str
+) -> None:
+    code, out, err = in_here("serve", "--port", 0, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("scaler: ")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_a_port_for_metrics_in_use_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        line = refused("--policy", "fixed:300", "--port", 0, "--metrics-port", port)
+        assert f"127.0.0.1:{port}" in line
+        assert "in use" in line

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from random import Random
 
 import grpc.aio
 import pytest
 
-from tests.chaos import keys
 from tests.service.running import META, assign, done, served, until
 from tests.service.world import World
 from warmscaler.models.learned.policy import Learned
@@ -246,13 +244,6 @@ def test_calls_beyond_those_pending_are_ended(transport: TransportKind) -> None:
             await here.stub.Idle(done(reply.assigment))
 
     asyncio.run(run())
-
-
-def test_keys_without_end_do_not_fill_memory(tmp_path: Path) -> None:
-    outcome = asyncio.run(keys.hostile(tmp_path, count=9_000, apps=1_000))
-    assert outcome.most_apps == 1_000
-    assert outcome.slots == outcome.waiting == outcome.ledger_rows == 0
-    assert outcome.objects[-1] < 1.05 * outcome.objects[0]
 
 
 async def _call(stub: object, request_id: str) -> pb.AssignReply:
