@@ -17,6 +17,8 @@ from typing import ClassVar
 from warmscaler.models.outlook import Outlook
 
 FOREVER_MS = inf
+START_SMOOTHING = 0.3
+"""Weight of a new observation in an app's start-up time: start-ups drift, a single one is noise."""
 
 
 class State(IntEnum):
@@ -98,6 +100,7 @@ class Pool:
         "start_ms",
         "started_sum_ms",
         "starting",
+        "starts_seen",
         "timer_ms",
         "waiting",
     )
@@ -116,6 +119,8 @@ class Pool:
         """Memory and runtime that were in force before."""
         self.start_ms = start_ms
         """What a start takes, from CreateSlot to ready: the prior, then as observed."""
+        self.starts_seen = 0
+        """Starts observed since it was deployed."""
         self.busy = 0
         """Instances that serve a request."""
         self.starting = 0
@@ -135,6 +140,12 @@ class Pool:
         """Slots that exist or are on their way, those being destroyed too."""
         self.known = False
         """It came back after a while without an instance."""
+
+    def saw_start(self, took_ms: float) -> None:
+        """A start is done: the mean of the first few, then of those of late. What was believed before
+        one was seen is of other apps, and does not count any more."""
+        self.starts_seen += 1
+        self.start_ms += max(START_SMOOTHING, 1.0 / self.starts_seen) * (took_ms - self.start_ms)
 
 
 class AppPolicy(ABC):

@@ -29,4 +29,5 @@ def put_in_force(now_ms: float, pool: Pool, memory_mb: int, runtime: str) -> Non
     ]
     pool.runtime = runtime
     pool.deployment += 1
+    pool.starts_seen = 0
     pool.named_ms = now_ms

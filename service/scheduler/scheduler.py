@@ -35,9 +35,6 @@ from warmscaler.service.scheduler.fleet import DEPLOYED_ANEW, Fleet
 from warmscaler.service.scheduler.limits import UNLIMITED, Limits
 from warmscaler.service.scheduler.timers import Timers
 
-START_SMOOTHING = 0.3
-"""Weight of a new observation in an app's start-up time: start-ups drift, a single one is noise."""
-
 _NOTHING: Actions = ()
 
 
@@ -222,7 +219,8 @@ class Scheduler:
         pool.starting -= 1
         pool.started_sum_ms -= instance.started_ms
         fleet.starting -= 1
-        pool.start_ms += START_SMOOTHING * (now_ms - instance.started_ms - pool.start_ms)
+        if instance.deployment == pool.deployment:
+            pool.saw_start(now_ms - instance.started_ms)
         if instance.request is not None:
             return (fleet.bind(now_ms, instance, instance.request, instance.started_ms),)
         if instance.deployment != pool.deployment:

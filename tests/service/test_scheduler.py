@@ -17,7 +17,7 @@ from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Policy, State
 from warmscaler.models.registry import make_policy
-from warmscaler.service.scheduler.actions import DestroySlot
+from warmscaler.service.scheduler.actions import CreateSlot, DestroySlot
 from warmscaler.service.scheduler.limits import UNLIMITED, Limits
 from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.training.fitting.fit import fit
@@ -196,3 +196,23 @@ def test_instances_of_an_earlier_run() -> None:
     assert scheduler.next_wake_ms == 60_000.0
     assert len(scheduler.wake(60_000.0)) == 1
     assert len(scheduler.wake(60_002.0)) == 1
+
+
+def started_in(scheduler: Scheduler, now_ms: float, took_ms: float, memory_mb: int) -> float:
+    """What a start is believed to take after one more, that took so long; its instance goes at once."""
+    actions = scheduler.arrival(now_ms, now_ms, "app", memory_mb)
+    [instance] = [action.instance for action in actions if isinstance(action, CreateSlot)]
+    scheduler.slot_created(now_ms, instance.id)
+    scheduler.instance_ready(now_ms + took_ms, instance.id)
+    scheduler.idle(now_ms + took_ms + 10.0, instance.id, need_destroy=True)
+    scheduler.slot_destroyed(now_ms + took_ms + 20.0, instance.id)
+    return scheduler.pools["app"].start_ms
+
+
+def test_what_a_start_takes_is_learned_from_the_first_one_seen() -> None:
+    scheduler = Scheduler(make_policy("fixed:60"))
+    took_ms = (60_000.0, 40_000.0, 20_000.0, 80_000.0)
+    believed = [started_in(scheduler, 1e6 * n, took, 128) for n, took in enumerate(took_ms, 1)]
+    assert believed == pytest.approx([60_000.0, 50_000.0, 40_000.0, 52_000.0])
+    # Of what is deployed anew no start was seen yet.
+    assert started_in(scheduler, 1e7, 5_000.0, 256) == pytest.approx(5_000.0)
