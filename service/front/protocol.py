@@ -21,6 +21,9 @@ PREFACE_S = 10.0
 """For so long a connection may say nothing of HTTP/2."""
 STALLED_S = 30.0
 """For so long a caller may leave unread what it was sent."""
+LINGER_S = 1.0
+"""For so long a caller that was told to go may take to close its connection. Closed here, whatever it
+sends just then resets it, and answers that it has not read yet are lost with it."""
 _LONGEST_S = 1e6
 _EXPIRED = "the deadline passed"
 
@@ -54,9 +57,9 @@ class Connected(asyncio.BufferedProtocol):
         """Done when something was read or taken."""
 
     @property
-    def idle(self) -> bool:
-        """Whether no call is open."""
-        return not self.machine.http.streams
+    def silent(self) -> bool:
+        """Whether nothing of HTTP/2 was ever said on it."""
+        return not self.machine.http.greeted
 
     # Of the event loop
 
@@ -113,6 +116,7 @@ class Connected(asyncio.BufferedProtocol):
         self._wake()
         if self._transport is not None:
             self._transport.resume_reading()
+            self.soon()
 
     # Calls: see Handler
 
@@ -165,7 +169,8 @@ class Connected(asyncio.BufferedProtocol):
             log.warning("%s: closed: %s (%s)", self._name, http.closing, http.closing.code.name)
             transport.close()
         elif http.leaving and not http.streams:
-            transport.close()
+            if self._timer is None:
+                self._timer = self._loop.call_later(LINGER_S, self.close)
         elif http.sending.queued_bytes and self._timer is None:
             self._watch()
 

@@ -51,6 +51,8 @@ class ConnectionLimits:
 
 
 LIMITS = ConnectionLimits()
+_LAST_CALL = b"draining"
+"""The PING behind our GOAWAY: its answer follows all that the peer sent before it heard that."""
 STREAM_COST, _SETTINGS_COST = 2, 10
 
 
@@ -65,11 +67,32 @@ class Control(ABC, Generic[T]):
         """The peer's preface and SETTINGS came."""
         self.leaving = False
         """No new streams come or are taken: once there are none it may be closed."""
+        self.closing: Violation | None = None
+        """Why it is to be closed once all is sent."""
         self.last_stream = 0
+        self.last_taken = MAX_STREAM
+        self._draining = False
         self.calm = float(limits.nuisance)
         """How much more a peer may send that brings no work."""
         self._calm_s: float | None = None
         self._now_s = 0.0
+
+    def drain(self, *, last: bool) -> None:
+        """GOAWAY: no new streams, what is open finishes. Those that are under way to us are still
+        heard, until the peer has answered that it knows; with `last` they are not."""
+        if self.closing is not None:
+            return
+        self._draining = True
+        number = self._take_no_more() if last else MAX_STREAM
+        self.sending.out.append(frames.goaway(number, ErrorCode.NO_ERROR))
+        if not last:
+            self.sending.out.append(frames.frame(PING, 0, 0, _LAST_CALL))
+
+    def _take_no_more(self) -> int:
+        """Returns the last stream that is heard."""
+        self.leaving = True
+        self.last_taken = min(self.last_taken, self.last_stream)
+        return self.last_taken
 
     @abstractmethod
     def _stream_ends(self, stream: Stream[T]) -> None:
@@ -128,6 +151,8 @@ class Control(ABC, Generic[T]):
         self._annoy(1)
         if not flags & ACK:
             self.sending.out.append(frames.frame(PING, ACK, 0, payload))
+        elif self._draining and not self.leaving and payload == _LAST_CALL:
+            self.sending.out.append(frames.goaway(self._take_no_more(), ErrorCode.NO_ERROR))
 
     def _goaway(self, flags: int, number: int, payload: bytes) -> None:
         if number != 0:

@@ -16,7 +16,6 @@ from warmscaler.service.front.http2.frames import (
     END_STREAM,
     HEADER,
     HEADERS,
-    MAX_STREAM,
     PREFIX,
     ErrorCode,
     Violation,
@@ -66,9 +65,6 @@ class Outgoing(Control[T]):
 
     def __init__(self, limits: ConnectionLimits) -> None:
         super().__init__(limits)
-        self.closing: Violation | None = None
-        """Why it is to be closed once all is sent."""
-        self.last_taken = MAX_STREAM
         self._ended_early: deque[int] = deque(maxlen=_NOT_SEEN_YET)
 
     @abstractmethod
@@ -114,15 +110,6 @@ class Outgoing(Control[T]):
         """Lets the peer send so many more bytes of DATA on it."""
         stream.receive_window += more
         self.sending.out.append(frames.window_update(stream.id, more))
-
-    def drain(self, *, last: bool) -> None:
-        """GOAWAY: no new streams, what is open finishes. Those that are under way to us are still
-        heard, until the one that is `last`."""
-        if last:
-            self.last_taken = self.last_stream
-        if self.closing is None:
-            self.leaving = True
-            self.sending.out.append(frames.goaway(self.last_taken, ErrorCode.NO_ERROR))
 
     def close(self, violation: Violation) -> None:
         """GOAWAY with the reason; every stream is lost."""

@@ -1,0 +1,1 @@
+"""Clients of other makes against `scaler serve`: gRPC in three languages, Envoy, h2load, curl."""
