@@ -209,7 +209,9 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def plain(value: float) -> str:
-    """A number as people write it: 0.01, 10, 20,000, 3 million."""
+    """A number, short enough for the ticks of a narrow picture: 0.01, 10, 2,000, 20 k, 3 M."""
     if value >= 1e6:
         return f"{value / 1e6:g} M"
+    if value >= 1e4:
+        return f"{value / 1e3:g} k"
     return f"{value:,.0f}" if value >= 10.0 else f"{value:g}"
