@@ -215,7 +215,7 @@ def test_apps_beyond_the_most_are_throttle_while_all_are_in_use() -> None:
             reply = await here.stub.Assign(assign())
             assert (await here.stub.Assign(other)).status == pb.Throttle
             await here.stub.Idle(done(reply.assigment, need_destroy=True))
-            await until(lambda: here.platform.live_slots == 0)
+            await until(lambda: not here.server.driver.scheduler.instances)
             second = await here.stub.Assign(other)
             assert second.status == pb.Ok
             await here.stub.Idle(done(second.assigment))

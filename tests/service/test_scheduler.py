@@ -56,7 +56,7 @@ LEAST_EVENTS = 200_000 // (2 * len(POLICIES)) + 1
 @pytest.fixture(scope="module")
 def model() -> Model:
     """Of a tiny trace, with its habits under the names that the world gives its apps."""
-    fitted = fit(generate("contest-1", days=0.03, seed=3), create_ms=300.0)
+    fitted = fit(generate("contest-1", days=0.03, seed=3), create_ms=300.0, price=0.04)
     apps = {f"app-{number}": habits for number, habits in enumerate(fitted.apps.values())}
     return replace(fitted, apps=apps)
 

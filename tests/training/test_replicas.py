@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from warmscaler.data.trace import Trace
 from warmscaler.replicas.forecast import Forecast, ForecastError
 from warmscaler.replicas.levels import LOOK_S
 from warmscaler.replicas.planner import ReplicaPlanner
+from warmscaler.simulator.replicas.rules import grid
+from warmscaler.training.replicas import judge as judging
 from warmscaler.training.replicas.baselines import clairvoyant, seasonal
 from warmscaler.training.replicas.fit import chances_of, fit, row_starts
 from warmscaler.training.replicas.judge import as_json, judge
@@ -27,17 +30,27 @@ __all__ = ["in_here"]
 HOUR_MS = 3_600_000
 
 
-@pytest.fixture(scope="module")
-def trace() -> Trace:
-    """Six hours: one app in bursts every ten minutes, one at random."""
+def bursts_and_some(hours: int) -> Trace:
+    """One app in bursts every ten minutes, one at random."""
     rng = np.random.default_rng(2)
     bursts = [
         (at + int(rng.integers(0, 20_000)), 0, 8_000)
-        for at in range(0, 6 * HOUR_MS, 600_000)
+        for at in range(0, hours * HOUR_MS, 600_000)
         for _ in range(3)
     ]
-    some = [(int(at), 1, 20_000) for at in np.sort(rng.uniform(0, 6 * HOUR_MS, 300))]
+    some = [(int(at), 1, 20_000) for at in rng.uniform(0, hours * HOUR_MS, 50 * hours)]
     return trace_of(bursts + some, memory_mb=(8_192, 2_048), init_ms=20_000)
+
+
+@pytest.fixture(scope="module")
+def trace() -> Trace:
+    return bursts_and_some(hours=2)
+
+
+@pytest.fixture(autouse=True)
+def _coarse_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the reactive rules to beat every seventh: without numba each takes a good part of a second."""
+    monkeypatch.setattr(judging, "grid", lambda: grid()[::7])
 
 
 @pytest.fixture(scope="module")
@@ -181,11 +194,9 @@ def test_options_that_cannot_be(
     assert len(err.strip().splitlines()) == 1
 
 
-def test_it_is_told_as_json(in_here: InHere, trace: Trace, tmp_path_factory: object) -> None:
-    assert isinstance(tmp_path_factory, pytest.TempPathFactory)
-    file = tmp_path_factory.mktemp("trace") / "trace.parquet"
-    write_trace(trace, file)
-    saved = file.with_name("forecast.txt")
+def test_it_is_told_as_json(in_here: InHere, tmp_path: Path) -> None:
+    file = tmp_path / "trace.parquet"
+    write_trace(bursts_and_some(hours=1), file)
     saved = file.with_name("forecast.txt")
     told_to = ("--price", "0.01", "--on", "keda", "--json", "--save-forecast", saved)
     code, told, _ = in_here("evaluate", file, "--replicas", *told_to)

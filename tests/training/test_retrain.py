@@ -229,7 +229,7 @@ def test_garbled_values_lose(log: Trace, tmp_path: Path) -> None:
     rows = np.arange(len(later)) < len(later) * 0.7
     app, duration_ms = later.app.copy(), later.duration_ms.copy()
     app[rows] = chance.permutation(app[rows])
-    duration_ms[rows] = chance.integers(1, 3_600_000, int(rows.sum()))
+    duration_ms[rows] = chance.integers(1, 600_000, int(rows.sum()))
     garbled = Trace(later.name, later.apps, later.arrival_ms, app, duration_ms, later.status_code)
     assert run(garbled, store)["outcome"] == "kept"
     assert store.pointer() == champion
