@@ -39,6 +39,8 @@ class Ended:
         return pb.AssignReply.FromString(self.message).assigment.instance_id
 
     def __str__(self) -> str:
+        if self.message[:1] == b"\x08":  # a reply's status, which is there where it is not Ok
+            return f"{self.code.name}, {pb.Status.Name(pb.Status.ValueType(self.message[1]))}"
         return f"{self.code.name}: {self.text}" if self.text else self.code.name
 
 

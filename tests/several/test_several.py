@@ -1,11 +1,14 @@
-"""A short run of `make several`: two scalers behind Envoy, one killed under load."""
+"""Two scalers behind Envoy: a short run of `make several`, and one that drains."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
-from tests.several.envoy import configured, needs_envoy, shipped
+from tests.clients.caller import calling
+from tests.clients.found import grpcio
+from tests.clients.stage import stage
+from tests.several.envoy import configured, envoy, needs_envoy, shipped
 from tests.several.scenario import Scenario
 
 
@@ -22,6 +25,32 @@ def test_one_of_two_is_killed(tmp_path: Path) -> None:
     assert 0 < seen.alive == seen.given_back
     assert seen.came_back == seen.shares[seen.lost]
     assert (seen.misuse, seen.left) == (0, 0)
+
+
+@needs_envoy
+def test_an_idle_reaches_its_scaler_while_that_drains(tmp_path: Path) -> None:
+    """Which fails its checks of health by then."""
+
+    async def run() -> None:
+        async with stage() as one, stage() as other:
+            before = envoy(tmp_path, [one.port, other.port])
+            proxy = await asyncio.to_thread(before.__enter__)
+            try:
+                async with calling(grpcio(), proxy.address) as caller:
+                    assigned = await caller.assign("fast")
+                    number = 0 if one.platform.slots else 1
+                    ends = asyncio.create_task((one, other)[number].end())
+                    await asyncio.to_thread(proxy.until_healthy, {f"scaler-{1 - number}"})
+                    # What its checks found is not acted on at once.
+                    while (next_one := await caller.assign("fast")).at in ("", assigned.at):
+                        pass
+                    assert str(await caller.idle(next_one)) == "OK"
+                    assert str(await caller.idle(assigned)) == "OK"
+                    assert await ends == 0
+            finally:
+                before.__exit__(None, None, None)
+
+    asyncio.run(run())
 
 
 def test_only_what_nobody_heard_is_sent_again() -> None:
