@@ -22,8 +22,8 @@ PREFACE_S = 10.0
 STALLED_S = 30.0
 """For so long a caller may leave unread what it was sent."""
 LINGER_S = 1.0
-"""For so long a caller that was told to go may take to close its connection. Closed here, whatever it
-sends just then resets it, and answers that it has not read yet are lost with it."""
+"""For so long a caller that has all its answers may take to close its end. Closed here at once, whatever
+it sends just then resets the connection, and answers that it has not read yet are lost with it."""
 _LONGEST_S = 1e6
 _EXPIRED = "the deadline passed"
 
@@ -51,8 +51,10 @@ class Connected(asyncio.BufferedProtocol):
         self._flushing = False
         self._unread = False
         """The system takes no more: its peer does not read."""
+        self._over = False
+        """All is said; what still comes is of no interest."""
         self._timer: asyncio.TimerHandle | None = None
-        """Gives up a peer that says nothing at first, or reads nothing later."""
+        """Gives up a peer that says nothing at first, or reads nothing later, or stays."""
         self._moved: asyncio.Future[None] | None = None
         """Done when something was read or taken."""
 
@@ -89,6 +91,8 @@ class Connected(asyncio.BufferedProtocol):
         return buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._over:
+            return
         machine, now_s = self.machine, time.monotonic()
         more, machine.admitted = self._admission.read(self, now_s, all_of_it=nbytes < self._asked)
         machine.receive(self._admission.content(nbytes), now_s)
@@ -112,7 +116,8 @@ class Connected(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._unread = False
-        self._calm()
+        if not self._over:
+            self._calm()
         self._wake()
         if self._transport is not None:
             self._transport.resume_reading()
@@ -160,7 +165,7 @@ class Connected(asyncio.BufferedProtocol):
         """Sends what there is; closes what is to be closed."""
         self._flushing = False
         transport, http = self._transport, self.machine.http
-        if transport is None:
+        if transport is None or self._over:
             return
         content = http.take()
         if content:
@@ -169,8 +174,8 @@ class Connected(asyncio.BufferedProtocol):
             log.warning("%s: closed: %s (%s)", self._name, http.closing, http.closing.code.name)
             transport.close()
         elif http.leaving and not http.streams:
-            if self._timer is None:
-                self._timer = self._loop.call_later(LINGER_S, self.close)
+            if not self._unread:
+                self._leave(transport)
         elif http.sending.queued_bytes and self._timer is None:
             self._watch()
 
@@ -191,6 +196,15 @@ class Connected(asyncio.BufferedProtocol):
         """Ends it, whatever is open."""
         if self._transport is not None:
             self._transport.close()
+
+    def _leave(self, transport: asyncio.Transport) -> None:
+        self._over = True
+        self._calm()
+        if transport.can_write_eof():
+            transport.write_eof()
+            self._timer = self._loop.call_later(LINGER_S, transport.close)
+        else:
+            transport.close()  # TLS says good-bye, and waits for the peer's
 
     def _wake(self) -> None:
         if self._moved is not None:
