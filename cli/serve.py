@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvloop
@@ -45,9 +45,11 @@ from warmscaler.service.observability.logs import LogFormat, LogLevel, configure
 from warmscaler.service.observability.page import PageInUse
 from warmscaler.service.observability.tracing import Tracing, TracingError
 from warmscaler.service.persistence.ledger import Ledger, LedgerError
-from warmscaler.service.persistence.recording import DAY_S, Recorder, RecordingError
 from warmscaler.service.scheduler.limits import SERVING, Limits
 from warmscaler.service.slots.times import StartLimits
+
+if TYPE_CHECKING:
+    from warmscaler.service.persistence.recording import Recorder
 
 log = logging.getLogger("scaler")
 RECORD_DAYS = 30.0
@@ -58,7 +60,6 @@ KNOWN_ERRORS = (
     PolicyError,
     PortInUse,
     PageInUse,
-    RecordingError,
     StoreError,
     TlsError,
     TracingError,
@@ -276,10 +277,7 @@ def serve(
             collector = str(address_of(otlp, "--otlp"))
             operations = replace(operations, tracing=Tracing(collector))
         if record is not None:
-            recorder = Recorder(
-                record, max_age_s=record_days * DAY_S, max_bytes=round(record_gb * 2**30)
-            )
-            operations = replace(operations, recorder=recorder)
+            operations = replace(operations, recorder=_recorder(record, record_days, record_gb))
         if ledger is not None:
             operations = replace(operations, ledger=Ledger(ledger, sync=ledger_sync))
         address = str(Address(host, port))
@@ -291,6 +289,16 @@ def serve(
         log.error("%s", error)
         raise typer.Exit(1) from None
     except KNOWN_ERRORS as error:
+        raise UserError(str(error)) from None
+
+
+def _recorder(folder: Path, days: float, gigabytes: float) -> Recorder:
+    # Whoever does not record has no need of the 25 MB that writing Parquet takes.
+    from warmscaler.service.persistence.recording import DAY_S, Recorder, RecordingError
+
+    try:
+        return Recorder(folder, max_age_s=days * DAY_S, max_bytes=round(gigabytes * 2**30))
+    except RecordingError as error:
         raise UserError(str(error)) from None
 
 

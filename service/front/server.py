@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from warmscaler.models.policy import Policy
 from warmscaler.service.explaining.history import History
@@ -45,7 +45,6 @@ from warmscaler.service.observability.tracing import Tracing
 from warmscaler.service.observer import Observer
 from warmscaler.service.persistence.follow import Follower
 from warmscaler.service.persistence.ledger import Ledger
-from warmscaler.service.persistence.recording import Recorder
 from warmscaler.service.scheduler.limits import SERVING as SERVING_LIMITS
 from warmscaler.service.scheduler.limits import Limits
 from warmscaler.service.scheduler.scheduler import Scheduler
@@ -53,6 +52,9 @@ from warmscaler.service.shadow import Shadow, said
 from warmscaler.service.slots.times import StartLimits
 from warmscaler.service.stopping import stopping
 from warmscaler.service.switch_interval import switch_soon
+
+if TYPE_CHECKING:
+    from warmscaler.service.persistence.recording import Recorder
 
 DRAIN_GRACE_S = 20.0
 START_LIMITS = StartLimits()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -60,6 +61,16 @@ def test_the_health_check_takes_grpc_and_no_more() -> None:
     assert "grpc" in modules
     assert not modules & ((HEAVY | {"typer", "rich"}) - NEEDED_FOR_HEALTH)
     assert not {each for each in modules if each.startswith("warmscaler.models")}
+
+
+def test_serving_takes_no_more_memory_than_it_needs() -> None:
+    """It starts, as far as where another listens."""
+    with socket.create_server(("127.0.0.1", 0)) as another:
+        port = str(another.getsockname()[1])
+        code, modules = imported("serve", "--port", port, "--metrics-port", "0")
+    assert code == 2
+    assert "warmscaler.models.learned.policy" in modules
+    assert not modules & {"polars", "lightgbm", "sklearn", "scipy", "pandas", "joblib", "numba"}
 
 
 @pytest.mark.parametrize("name", [name for name, each in SUBCOMMANDS.items() if each.module])
