@@ -143,9 +143,6 @@ class ScalerServicer:
             request = pb.IdleRequest.FromString(message)
         except DecodeError:
             request = pb.IdleRequest()
-        if request.HasField("result"):
-            said = pb.IdleRequest(result=request.result).SerializeToString()
-            _keep(self._results, said, request.result)
         if not request.HasField("assigment"):
             raise Failed(Code.INVALID_ARGUMENT, "assigment is missing, or unreadable")
         try:
@@ -156,7 +153,16 @@ class ScalerServicer:
             ).SerializeToString()
         except UnknownInstance:
             raise Failed(Code.NOT_FOUND, "there is no such instance") from None
+        if request.HasField("result"):
+            self._know_result(request.result)
         return _OK
+
+    def _know_result(self, result: pb.Result) -> None:
+        """The next one in the same bytes is told by them; one with long words is not kept for many."""
+        said = pb.IdleRequest(result=result).SerializeToString()
+        if len(said) <= _SHORT:
+            # A copy: what is inside a message keeps all of it.
+            _keep(self._results, said, pb.IdleRequest.FromString(said).result)
 
     def _know(self, message: bytes, meta: pb.Meta) -> None:
         """The next one of the app in the same bytes is told by them."""

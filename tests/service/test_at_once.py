@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from random import Random
 
 import pytest
@@ -104,6 +105,34 @@ async def _pair(random: Random, driver: Driver, servicer: ScalerServicer, sent: 
     assert set(driver.serving) == {instance_id}
     servicer.idle(idle, Nobody())
     return False
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_long_words_of_many_callers_are_not_kept(sound: bool) -> None:
+    async def run() -> int:
+        async with served() as here:
+            servicer = ScalerServicer(here.server.driver)
+            await here.stub.Idle(done((await here.stub.Assign(assign())).assigment))
+            before, _ = tracemalloc.get_traced_memory()
+            for count in range(100):
+                answer = servicer.assign(assign(f"r{count}").SerializeToString(), Nobody())
+                assert isinstance(answer, bytes)
+                words = pb.Result(status_code=500, reason=f"{count} " * 100_000)
+                idle = pb.IdleRequest(result=words)
+                if sound:
+                    idle.assigment.CopyFrom(pb.AssignReply.FromString(answer).assigment)
+                    servicer.idle(idle.SerializeToString(), Nobody())
+                    continue
+                with pytest.raises(Failed, match="assigment is missing"):
+                    servicer.idle(idle.SerializeToString(), Nobody())
+                servicer.take_back(answer)
+            return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        assert asyncio.run(run()) < 5_000_000  # 20 to 40 MB were said
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("warm", [True, False])
