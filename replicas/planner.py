@@ -57,6 +57,10 @@ class ReplicaPlanner:
         self._bounds = Bounds(spec, look_s, overrides)
         self._terms = experts.terms_of(spec)
         self._memory, self._accounts = levels.fresh(8), experts.opened(self._terms)
+        costs = None if forecast is None else forecast.costs_at(spec.price)
+        self._begins_s = None if costs is None else costs * self._terms.miss_s
+        if self._begins_s is not None:
+            self._accounts.cost[:] = self._begins_s
         self._lead = 1 + self._terms.start_looks
         self._rows = np.zeros((8, len(levels.FACTS)), dtype=np.float32)
         self._chances = np.zeros(0)
@@ -84,7 +88,13 @@ class ReplicaPlanner:
         looks, needed, mean = past.by_look(self.spec, times, values)
         self._memory = levels.grown(self._memory, levels.levels_for(float(needed.max())))
         replay = past.replayer(len(looks))
+        self._accounts.cost[:] = 0.0
         replay(self._memory, self._accounts, self._terms, looks, needed, mean)
+        if self._begins_s is not None:
+            # What the model would have cost this app is not known: as much as the best of the others.
+            cost = self._accounts.cost
+            cost[experts.LEARNED :] = cost[: experts.LEARNED].min()
+            cost += self._begins_s
         self._look, self._last_s = int(looks[-1]), float(times[-1])
         self._stepped_s = self._last_s
         self._in_use = int(needed[-1])

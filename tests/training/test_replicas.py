@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from warmscaler.cli.errors import UserError
 from warmscaler.cli.following import forecast_of
 from warmscaler.data.read import write_trace
 from warmscaler.data.trace import Trace
+from warmscaler.replicas.experts import LEARNED, NAMES
 from warmscaler.replicas.forecast import Forecast, ForecastError
 from warmscaler.replicas.levels import LOOK_S
 from warmscaler.replicas.planner import ReplicaPlanner
+from warmscaler.replicas.spec import AppSpec
 from warmscaler.simulator.replicas.rules import grid
 from warmscaler.training.replicas import judge as judging
 from warmscaler.training.replicas.baselines import clairvoyant, seasonal
@@ -166,6 +169,48 @@ def test_a_model_that_was_altered_is_refused(forecast: Forecast, change: object,
         Forecast(change(text))
 
 
+def test_a_planner_begins_with_what_each_forecaster_cost(forecast: Forecast) -> None:
+    costs = np.full(len(NAMES), 9.0)
+    costs[3] = 0.0
+    dearer = np.full(len(NAMES), 9.0)
+    dearer[LEARNED] = 0.0
+    judged = Forecast(forecast.judged({0.001: costs, 0.1: dearer}).as_text())
+    assert judged.costs_at(1e-6).tolist() == costs.tolist()
+    assert np.allclose(judged.costs_at(0.01), (costs + dearer) / 2)  # halfway by its logarithm
+    assert forecast.costs_at(0.01) is None
+
+    def followed(price: float, *, remembers: bool) -> str:
+        planner = ReplicaPlanner(AppSpec("app", 10.0, 1024, price=price), forecast=judged)
+        if remembers:
+            planner.remember([LOOK_S * n for n in range(40)], [1.0] * 40)
+        planner.observe(LOOK_S * 40, 1.0)
+        return planner.wanted(LOOK_S * 40).forecaster
+
+    for remembers in (False, True):
+        assert followed(0.001, remembers=remembers) == NAMES[3]
+        assert followed(0.1, remembers=remembers) == NAMES[LEARNED]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"forecasters": ["oracle"], "misses": []}', "other forecasters"),
+        ('{"forecasters": ["oracle"], "misses": [[0.1, [NaN]]]}', "cannot be read"),
+        ('{"forecasters": ["oracle"], "misses": [[0.1, []]]}', "cannot be read"),
+        ('{"forecasters": ["oracle"], "misses": [[0, [1.0]]]}', "cannot be read"),
+        ("[]", "cannot be read"),
+        ("", "cannot be read"),
+    ],
+)
+def test_costs_that_cannot_be_are_refused(forecast: Forecast, line: str, said: str) -> None:
+    body = line + "\n" + forecast.as_text().split("\n", 2)[2]
+    digest = sha256(body.encode()).hexdigest()
+    with pytest.raises(ForecastError, match=said):
+        Forecast(f"warmscaler replicas 2 sha256:{digest}\n{body}")
+    with pytest.raises(ForecastError, match="another version"):
+        Forecast(f"warmscaler replicas 1 sha256:{digest}\n{body}")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -203,7 +248,9 @@ def test_it_is_told_as_json(in_here: InHere, tmp_path: Path) -> None:
     assert code in (0, None)
     (at,) = json.loads(told)["prices"]
     assert at["rows"][0]["label"].startswith("ours on keda")
-    assert forecast_of(saved) is not None
+    found = forecast_of(saved)
+    assert found is not None
+    assert found.costs_at(0.01) is not None
     saved.write_text(saved.read_text(encoding="utf-8")[:-9], encoding="utf-8")
     with pytest.raises(UserError, match="altered"):
         forecast_of(saved)

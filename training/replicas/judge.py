@@ -25,7 +25,7 @@ from warmscaler.training.replicas.baselines import (
     seasonal,
 )
 from warmscaler.training.replicas.load import Load, gb_of, load_of
-from warmscaler.training.replicas.ours import Floors, Learned, floors_at, learn
+from warmscaler.training.replicas.ours import Floors, floors_at, learn
 
 PRICES = (0.0003, 0.003, 0.03)
 """Seconds of waiting that a GB·s is worth, unless told."""
@@ -87,7 +87,7 @@ class Replicas:
     gpu_gb: float
     judged: tuple[Judgement, ...]
     forecast: Forecast | None
-    """What was learned before the split."""
+    """What was learned before the split, with what each forecaster cost by then."""
 
 
 def judge(
@@ -116,14 +116,15 @@ def judge(
         ),
         "clairvoyant": clairvoyant(load),
     }
-    judged = []
+    judged, misses = [], {}
     for number, price in enumerate(prices):
-        judged.append(
-            _at_price(load, learned, price, platform, rules, outcomes, references, gpu_gb)
-        )
+        floors = floors_at(load, learned, price, bases(PLATFORMS[platform]))
+        misses[price] = floors.misses
+        judged.append(_at_price(load, floors, price, rules, outcomes, references, gpu_gb))
         replaying((len(rules) + number + 1) / steps)
     requests = sum(int(measured(load, app).sum()) for app in load.apps)
-    return Replicas(trace.name, split, requests, platform, gpu_gb, tuple(judged), learned.forecast)
+    forecast = None if learned.forecast is None else learned.forecast.judged(misses)
+    return Replicas(trace.name, split, requests, platform, gpu_gb, tuple(judged), forecast)
 
 
 def as_json(found: Replicas) -> dict[str, Any]:
@@ -151,15 +152,13 @@ def as_json(found: Replicas) -> dict[str, Any]:
 
 def _at_price(
     load: Load,
-    learned: Learned,
+    floors: Floors,
     price: float,
-    platform: str,
     rules: Sequence[Rule],
     outcomes: Sequence[Outcome],
     references: dict[str, Outcome],
     gpu_gb: float,
 ) -> Judgement:
-    floors: Floors = floors_at(load, learned, price, bases(PLATFORMS[platform]))
     ours = replay(load, floors.base, floors.floors)
 
     def row(label: str, outcome: Outcome) -> Row:

@@ -55,6 +55,8 @@ class Floors:
     """Of looks where that quantile is above 0."""
     followed: FloatArray
     """Looks for which each expert was followed, shape (experts,)."""
+    misses: FloatArray
+    """What each expert's account begins with for the fleet's sake, in misses, shape (experts,)."""
 
 
 def learn(load: Load, done: Callable[[float], None] = lambda _: None) -> Learned:
@@ -99,13 +101,12 @@ def floors_at(load: Load, learned: Learned, price: float, bases: Sequence[Rule])
     # What an expert cost the fleet, in units of the best one's, each app counted by its own misses.
     shares = [cost / walk.terms.miss_s for cost, walk in zip(costs, walks, strict=True)]
     fleet = np.sum(shares, axis=0)
-    prior = PRIOR * fleet / max(float(fleet.min()), 1e-12)
-    handicap = np.full(len(experts.NAMES), HANDICAP)
-    handicap[-1] = 0.0
+    misses = PRIOR * fleet / max(float(fleet.min()), 1e-12) + HANDICAP
+    misses[-1] -= HANDICAP
     floors, covered, busy = [], [], []
     followed = np.zeros(len(experts.NAMES))
     for walk, cost, (starts, chances) in zip(walks, costs, learned.after, strict=True):
-        walk.accounts.cost[:] = cost + (prior + handicap) * walk.terms.miss_s
+        walk.accounts.cost[:] = cost + misses * walk.terms.miss_s
         floor, follow, upper, _ = walk.go(load, split, load.looks, starts, chances)
         floors.append(np.concatenate((np.zeros(split), floor)))
         followed += np.bincount(follow.astype(np.int64), minlength=len(followed))
@@ -114,7 +115,7 @@ def floors_at(load: Load, learned: Learned, price: float, bases: Sequence[Rule])
         share = np.clip(upper - needed, 0.0, 1.0)
         covered.append(share)
         busy.append(share[np.ceil(upper) > 1.0])
-    return Floors(floors, base, _mean(covered), _mean(busy), followed)
+    return Floors(floors, base, _mean(covered), _mean(busy), followed, misses)
 
 
 def _validated(load: Load, app: AppLoad, base: Rule, every: FloatArray, begin: int) -> FloatArray:
