@@ -352,9 +352,10 @@ class LearnedApp(AppPolicy):
         if level.covered_ms < 0.0:
             # More than there ever were at once: as dear as the highest of those.
             known = next((e for e in self._levels[number - 2 :: -1] if e.covered_ms >= 0.0), None)
-            return 0.0 if known is None else known.covered_ms * known.behind
+            return 0.0 if known is None else known.covered_ms * max(known.behind, 1.0)
         extra = self._hold_cost * start_ms
-        return level.behind * level.covered_ms + (extra if level.excess_ms > extra else 0.0)
+        behind_ms = level.behind_ms(start_ms)
+        return behind_ms + (extra if level.excess_ms > extra else 0.0)
 
     def _todo(self, now_ms: float, number: int, pool: Pool) -> Plan:
         """The plan of a level for the idle time that is now."""

@@ -81,8 +81,9 @@ class Level:
         are not remembered."""
         self.covered_ms = -1.0
         self.excess_ms = 0.0
-        self.behind = 1.0
         """As in `LevelHabits`."""
+        self.behind = 0.0
+        """As in `LevelHabits`; 0 where no training told it."""
         self.plans: list[Plan] = []
         self.price = 0.0
         """That the plan gone by was made at, in seconds per GB·s."""
@@ -122,6 +123,14 @@ class Level:
         else:
             self.covered_ms += BUSY_SMOOTHING * (covered_ms - self.covered_ms)
             self.excess_ms += BUSY_SMOOTHING * (excess_ms - self.excess_ms)
+
+    def behind_ms(self, start_ms: float) -> float:
+        """What its requests wait in all where it has no instance until a start is done."""
+        if self.behind:
+            return self.behind * self.covered_ms
+        # At least for as long as it would be in use meanwhile: those come again before the next idle time.
+        again = max(self.uses / (self.seen + 1.0), 1.0)
+        return max(min(again * self.covered_ms, start_ms), self.covered_ms)
 
     def since_ms(self, now_ms: float) -> float:
         """When it was left; now, where it was and the traffic does not tell yet when."""

@@ -250,8 +250,8 @@ def plan(
     holes = opening - closed
     # What of the prior strays into the hole before each step, and what lies in the step.
     bounds = np.empty(2 * len(begin) + 1)
-    bounds[:-1:2] = closed
-    bounds[1::2] = opening
+    bounds[:-1:2] = np.minimum(closed, opening)  # of two steps that reach into each other, too
+    bounds[1::2] = np.maximum(closed, opening)
     bounds[-1] = inf
     shares = prior.shares(bounds)
     strays, within = shares[::2], shares[1::2]

@@ -18,6 +18,7 @@ from warmscaler.models.policy import Instance, State
 from warmscaler.service.scheduler.actions import Actions, Assign, CreateSlot, DestroySlot
 from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.simulator.replay import replay
+from warmscaler.training.fitting.fit import fit
 
 MINUTE_MS = 60_000
 
@@ -194,3 +195,49 @@ def test_no_call_waits_for_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     assert warm > 1_500
     assert while_called == 0
     assert planned > 20
+
+
+def test_of_bursts_unknown_to_training_every_call_counts() -> None:
+    """Training saw calls one by one; then come bursts, in which a second instance spares every other
+    call of twenty a wait of 10 ms. What it costs until the next burst is more than one of those waits,
+    and less than ten of them."""
+    chance = Random(4)
+    alone = [(MINUTE_MS * tick, 0, 30) for tick in range(200)]
+    at_ms, bursts = 200 * MINUTE_MS, []
+    for _ in range(60):
+        at_ms += chance.randrange(60_000, 540_000)
+        bursts += [(at_ms + 35 * call, 0, 20 if call % 2 else 45) for call in range(20)]
+    trace = trace_of(alone + bursts, memory_mb=(256,), init_ms=20_000)
+    model = fit(trace.between(0.0, 199.0 * MINUTE_MS), create_ms=300.0, price=0.0001)
+    wait_ms = replay(trace, Learned(model), create_ms=300.0).wait_ms
+    assert wait_ms[-800:].sum() == 0.0
+
+
+def test_a_plan_is_no_dearer_than_a_window_by_what_it_believes() -> None:
+    """Idle times so far apart that what they stand for reaches over points of the prior: what may end
+    between two of those points is missed by who releases at the first."""
+    miss_cost, start_ms, hold_cost = 60_000.0, 60_000.0, 0.01
+    gaps_ms = np.random.default_rng(3).lognormal(np.log(60_000.0), 1.5, 26)
+    prior, weights = Prior(Model().prior_ms, 0.6).given(gaps_ms, np.ones(26))
+    points_ms, weights, reaches_ms = spread(gaps_ms, weights)
+    followed = plan(
+        points_ms,
+        weights,
+        reaches_ms,
+        prior,
+        hold_cost=hold_cost,
+        miss_cost=miss_cost,
+        start_ms=start_ms,
+    )
+    to_ms = np.concatenate(([0.0], np.geomspace(300.0, 3e9, 2_000)))
+    believed = prior.shares(to_ms)
+    for at_ms, weight, reach_ms in zip(points_ms, weights, reaches_ms, strict=True):
+        reached = np.clip((to_ms - at_ms) / reach_ms + 0.5, 0.0, 1.0)
+        believed += weight * np.diff(reached)
+    believed /= believed.sum()
+    middle_ms = (to_ms[1:] + to_ms[:-1]) / 2.0
+    costs = [followed.cost_of(gap_ms, 0.0, 0.0, hold_cost, miss_cost) for gap_ms in middle_ms]
+    beyond = 1.0 - believed.cumsum()
+    windows = beyond * (miss_cost + hold_cost * to_ms[1:])
+    windows += hold_cost * (believed * middle_ms).cumsum()
+    assert believed @ costs < 1.05 * windows.min()
