@@ -11,24 +11,7 @@ from typing import Protocol, TypeVar
 
 from warmscaler.service.front.http2 import frames
 from warmscaler.service.front.http2.control import LIMITS, STREAM_COST, ConnectionLimits
-from warmscaler.service.front.http2.frames import (
-    ACK,
-    CONTINUATION,
-    DEFAULT_WINDOW,
-    END_HEADERS,
-    END_STREAM,
-    HEADER,
-    HEADER_LENGTH,
-    HEADERS,
-    LEAST_FRAME_SIZE,
-    MAX_STREAM,
-    NUMBER,
-    PREFACE,
-    SETTINGS,
-    WITH_PRIORITY,
-    ErrorCode,
-    Violation,
-)
+from warmscaler.service.front.http2.frames import ErrorCode, Violation
 from warmscaler.service.front.http2.headers import MAX_FIELDS_BYTES, Blocks, Fields, Meaning
 from warmscaler.service.front.http2.outgoing import Outgoing
 from warmscaler.service.front.http2.streams import Stream
@@ -70,7 +53,7 @@ class Connection(Outgoing[T]):
         self._listener = listener
         self.blocks = Blocks(interpret)
         self._rest = bytearray(0)
-        self._needed = len(PREFACE)
+        self._needed = len(frames.PREFACE)
         self._began = False
         self._headers: tuple[int, int, bytearray, int] | None = None
         """A header block that goes on: stream, flags, what came, CONTINUATIONs."""
@@ -87,7 +70,7 @@ class Connection(Outgoing[T]):
         }
         self.sending.out += (
             frames.settings(mine),
-            frames.window_update(0, limits.window - DEFAULT_WINDOW),
+            frames.window_update(0, limits.window - frames.DEFAULT_WINDOW),
         )
 
     # In
@@ -106,9 +89,9 @@ class Connection(Outgoing[T]):
         try:
             at = 0
             if not self._began:
-                if not PREFACE.startswith(content[: len(PREFACE)]):
+                if not frames.PREFACE.startswith(content[: len(frames.PREFACE)]):
                     raise Violation(ErrorCode.PROTOCOL_ERROR, "not HTTP/2 with prior knowledge")
-                at = len(PREFACE) if len(content) >= len(PREFACE) else 0
+                at = len(frames.PREFACE) if len(content) >= len(frames.PREFACE) else 0
                 self._began = at > 0
             if self._began:
                 at = self._frames(content, at)
@@ -118,27 +101,29 @@ class Connection(Outgoing[T]):
 
     def _frames(self, content: bytes, at: int) -> int:
         """Reads whole frames from `at` on; where the first one begins that is not whole."""
-        unpack, end, kinds = HEADER.unpack_from, len(content), self._kinds
+        unpack, end, kinds = frames.HEADER.unpack_from, len(content), self._kinds
         shortcut = self._listener.shortcut
-        while end - at >= HEADER_LENGTH:
+        while end - at >= frames.HEADER_LENGTH:
             length, flags, number = unpack(content, at)
-            kind, length, number = length & 0xFF, length >> 8, number & MAX_STREAM
-            begin = at + HEADER_LENGTH
-            if length > LEAST_FRAME_SIZE:
+            kind, length, number = length & 0xFF, length >> 8, number & frames.MAX_STREAM
+            begin = at + frames.HEADER_LENGTH
+            if length > frames.LEAST_FRAME_SIZE:
                 raise Violation(ErrorCode.FRAME_SIZE_ERROR, "a frame over 16 kB")
             if self._headers is not None:
-                if kind != CONTINUATION:
+                if kind != frames.CONTINUATION:
                     raise Violation(ErrorCode.PROTOCOL_ERROR, "a header block was not ended")
             elif not self.greeted:
-                if kind != SETTINGS or flags & ACK:
+                if kind != frames.SETTINGS or flags & frames.ACK:
                     raise Violation(ErrorCode.PROTOCOL_ERROR, "no SETTINGS after the preface")
-            elif kind == HEADERS and flags == END_HEADERS and number > self.last_stream:
+            elif (
+                kind == frames.HEADERS and flags == frames.END_HEADERS and number > self.last_stream
+            ):
                 ahead = shortcut(content, at)
                 if ahead > at:
                     at = ahead
                     continue
             if end - begin < length:
-                self._needed = HEADER_LENGTH + length
+                self._needed = frames.HEADER_LENGTH + length
                 return at
             at = begin + length
             if kind < len(kinds):
@@ -147,7 +132,7 @@ class Connection(Outgoing[T]):
                 self._annoy(1)
             if self.closing is not None:
                 return end
-        self._needed = HEADER_LENGTH
+        self._needed = frames.HEADER_LENGTH
         return at
 
     def _data(self, flags: int, number: int, payload: bytes) -> None:
@@ -169,7 +154,7 @@ class Connection(Outgoing[T]):
         if stream.receive_window < 0:
             self._stream_error(number, ErrorCode.FLOW_CONTROL_ERROR)
             return
-        if flags & END_STREAM:
+        if flags & frames.END_STREAM:
             stream.peer_ended = True
         elif not payload:
             self._annoy(1)
@@ -185,15 +170,15 @@ class Connection(Outgoing[T]):
     def _request(self, flags: int, number: int, payload: bytes) -> None:
         if flags & frames.PADDED:
             payload = frames.unpadded(payload)
-        if flags & WITH_PRIORITY:
+        if flags & frames.WITH_PRIORITY:
             if len(payload) < 5:
                 raise Violation(ErrorCode.FRAME_SIZE_ERROR, "HEADERS cut short")
-            if NUMBER.unpack_from(payload)[0] & MAX_STREAM == number:
+            if frames.NUMBER.unpack_from(payload)[0] & frames.MAX_STREAM == number:
                 raise Violation(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
             payload = payload[5:]
         if number % 2 == 0:
             raise Violation(ErrorCode.PROTOCOL_ERROR, "HEADERS of a stream that no peer opens")
-        if flags & END_HEADERS:
+        if flags & frames.END_HEADERS:
             self._block(number, flags, payload)
         else:
             self._headers = (number, flags, bytearray(payload), 0)
@@ -206,7 +191,7 @@ class Connection(Outgoing[T]):
         if count >= self.limits.continuations or len(block) > self.limits.block_bytes:
             raise Violation(ErrorCode.ENHANCE_YOUR_CALM, "a header block without an end")
         self._headers = (number, first_flags, block, count + 1)
-        if flags & END_HEADERS:
+        if flags & frames.END_HEADERS:
             self._headers = None
             self._block(number, first_flags, bytes(block))
 
@@ -219,18 +204,14 @@ class Connection(Outgoing[T]):
         if number > self.last_taken:
             self._ended_early.append(number)  # told by GOAWAY that it is not heard
             return
-        refusal = None
-        if request is None:
-            refusal = ErrorCode.PROTOCOL_ERROR
-        elif len(self.streams) >= self.limits.streams:
-            refusal = ErrorCode.REFUSED_STREAM
-        if request is None or refusal is not None:
+        if request is None or len(self.streams) >= self.limits.streams:
+            code = ErrorCode.PROTOCOL_ERROR if request is None else ErrorCode.REFUSED_STREAM
             self._annoy(STREAM_COST)
             self._ended_early.append(number)
-            self.sending.out.append(frames.rst_stream(number, refusal or ErrorCode.PROTOCOL_ERROR))
+            self.sending.out.append(frames.rst_stream(number, code))
             return
         stream = self.open(number, request)
-        stream.peer_ended = bool(flags & END_STREAM)
+        stream.peer_ended = bool(flags & frames.END_STREAM)
         self._listener.began(stream)
 
     def open(self, number: int, request: T) -> Stream[T]:
@@ -246,7 +227,7 @@ class Connection(Outgoing[T]):
             return
         if stream is None or stream.peer_ended:
             raise Violation(ErrorCode.STREAM_CLOSED, "HEADERS of a stream that ended")
-        if not well_formed or not flags & END_STREAM:
+        if not well_formed or not flags & frames.END_STREAM:
             self._stream_error(number, ErrorCode.PROTOCOL_ERROR)
             return
         self._annoy(STREAM_COST)

@@ -10,20 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from warmscaler.service.front.http2 import frames
-from warmscaler.service.front.http2.frames import (
-    ACK,
-    DEFAULT_WINDOW,
-    LEAST_FRAME_SIZE,
-    MAX_STREAM,
-    MAX_WINDOW,
-    MOST_FRAME_SIZE,
-    NUMBER,
-    PING,
-    SETTING,
-    SETTINGS,
-    ErrorCode,
-    Violation,
-)
+from warmscaler.service.front.http2.frames import ErrorCode, Violation
 from warmscaler.service.front.http2.headers import MAX_FIELDS_BYTES
 from warmscaler.service.front.http2.streams import Sending, Stream
 
@@ -62,7 +49,7 @@ class Control(ABC, Generic[T]):
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self.streams: dict[int, Stream[T]] = {}
-        self.sending = Sending(DEFAULT_WINDOW, LEAST_FRAME_SIZE)
+        self.sending = Sending(frames.DEFAULT_WINDOW, frames.LEAST_FRAME_SIZE)
         self.greeted = False
         """The peer's preface and SETTINGS came."""
         self.leaving = False
@@ -70,7 +57,7 @@ class Control(ABC, Generic[T]):
         self.closing: Violation | None = None
         """Why it is to be closed once all is sent."""
         self.last_stream = 0
-        self.last_taken = MAX_STREAM
+        self.last_taken = frames.MAX_STREAM
         self._draining = False
         self.calm = float(limits.nuisance)
         """How much more a peer may send that brings no work."""
@@ -83,10 +70,10 @@ class Control(ABC, Generic[T]):
         if self.closing is not None:
             return
         self._draining = True
-        number = self._take_no_more() if last else MAX_STREAM
+        number = self._take_no_more() if last else frames.MAX_STREAM
         self.sending.out.append(frames.goaway(number, ErrorCode.NO_ERROR))
         if not last:
-            self.sending.out.append(frames.frame(PING, 0, 0, _LAST_CALL))
+            self.sending.out.append(frames.frame(frames.PING, 0, 0, _LAST_CALL))
 
     def _take_no_more(self) -> int:
         """Returns the last stream that is heard."""
@@ -108,33 +95,33 @@ class Control(ABC, Generic[T]):
             raise Violation(ErrorCode.PROTOCOL_ERROR, "PRIORITY of no stream")
         if len(payload) != 5:
             self._stream_error(number, ErrorCode.FRAME_SIZE_ERROR)
-        elif NUMBER.unpack_from(payload)[0] & MAX_STREAM == number:
+        elif frames.NUMBER.unpack_from(payload)[0] & frames.MAX_STREAM == number:
             self._stream_error(number, ErrorCode.PROTOCOL_ERROR)
 
     def _settings(self, flags: int, number: int, payload: bytes) -> None:
         if number != 0:
             raise Violation(ErrorCode.PROTOCOL_ERROR, "SETTINGS of a stream")
-        if len(payload) % 6 or (flags & ACK and payload):
+        if len(payload) % 6 or (flags & frames.ACK and payload):
             raise Violation(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong length")
-        if flags & ACK:
+        if flags & frames.ACK:
             self._annoy(1)
             return
         self._annoy(_SETTINGS_COST + len(payload) // 6)
-        for name, value in SETTING.iter_unpack(payload):
+        for name, value in frames.SETTING.iter_unpack(payload):
             self._set(name, value)
         self.greeted = True
-        self.sending.out.append(frames.frame(SETTINGS, ACK, 0))
+        self.sending.out.append(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
     def _set(self, name: int, value: int) -> None:
         if name == frames.INITIAL_WINDOW_SIZE:
-            if value > MAX_WINDOW:
+            if value > frames.MAX_WINDOW:
                 raise Violation(ErrorCode.FLOW_CONTROL_ERROR, "an initial window over 2^31 - 1")
             more = value - self.sending.initial_window
             self.sending.initial_window = value
             for stream in list(self.streams.values()):
                 self._grow(stream, more, Violation(ErrorCode.FLOW_CONTROL_ERROR, "a window's size"))
         elif name == frames.MAX_FRAME_SIZE:
-            if not LEAST_FRAME_SIZE <= value <= MOST_FRAME_SIZE:
+            if not frames.LEAST_FRAME_SIZE <= value <= frames.MOST_FRAME_SIZE:
                 raise Violation(ErrorCode.PROTOCOL_ERROR, "a frame size out of bounds")
             self.sending.frame_size = min(value, 1 << 16)
         elif name == frames.ENABLE_PUSH and value > 1:
@@ -149,8 +136,8 @@ class Control(ABC, Generic[T]):
         if len(payload) != 8:
             raise Violation(ErrorCode.FRAME_SIZE_ERROR, "PING of a wrong length")
         self._annoy(1)
-        if not flags & ACK:
-            self.sending.out.append(frames.frame(PING, ACK, 0, payload))
+        if not flags & frames.ACK:
+            self.sending.out.append(frames.frame(frames.PING, frames.ACK, 0, payload))
         elif self._draining and not self.leaving and payload == _LAST_CALL:
             self.sending.out.append(frames.goaway(self._take_no_more(), ErrorCode.NO_ERROR))
 
@@ -166,7 +153,7 @@ class Control(ABC, Generic[T]):
         if len(payload) != 4:
             raise Violation(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong length")
         self._annoy(1)
-        more = NUMBER.unpack(payload)[0] & MAX_WINDOW
+        more = frames.NUMBER.unpack(payload)[0] & frames.MAX_WINDOW
         if number == 0:
             if more == 0:
                 raise Violation(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")

@@ -14,7 +14,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
-from hpack.hpack import decode_integer
+from hpack.hpack import decode_integer, encode_integer
 from hpack.huffman_table import decode_huffman
 
 from warmscaler.service.front.http2.frames import ErrorCode, Violation
@@ -32,9 +32,7 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _BAD_VALUE = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")
 _PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
 _NEEDED = frozenset((b":method", b":scheme", b":path"))
-_OF_CONNECTIONS = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
-)
+_PER_HOP = frozenset(b"connection keep-alive proxy-connection transfer-encoding upgrade".split())
 
 
 class Meaning(Protocol):
@@ -66,11 +64,12 @@ class Blocks(Generic[T]):
     def known_but_for_timeout(self, block: bytes) -> T | None:
         """What a block means that was seen before with another `grpc-timeout`."""
         for begin in self._begins:
-            value = (
-                block[begin + 1 : begin + 1 + (block[begin] & 0x7F)] if begin < len(block) else b""
-            )
-            known = self._around.get((block[:begin], block[begin + 1 + len(value) :]))
-            if known is not None and value and len(value) == block[begin] & 0x7F:
+            if begin >= len(block):
+                continue
+            end = begin + 1 + (block[begin] & 0x7F)
+            known = self._around.get((block[:begin], block[end:]))
+            if known is not None and begin + 1 < end <= len(block):
+                value = block[begin + 1 : end]
                 try:
                     return known.with_timeout(_plain(value, coded=block[begin] > 0x7F))
                 except HPACKError:
@@ -173,7 +172,7 @@ def is_well_formed(fields: Fields) -> bool:
 
 
 def _is_field(name: bytes, value: bytes) -> bool:
-    if _NAME.fullmatch(name) is None or _BAD_VALUE.search(value) or name in _OF_CONNECTIONS:
+    if _NAME.fullmatch(name) is None or _BAD_VALUE.search(value) or name in _PER_HOP:
         return False
     return name != b"te" or value == b"trailers"
 
@@ -184,12 +183,4 @@ def literals(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _string(content: bytes) -> bytes:
-    length = len(content)
-    if length < 127:
-        return bytes((length,)) + content
-    prefix, rest = bytearray((127,)), length - 127
-    while rest > 127:
-        prefix.append(rest & 127 | 128)
-        rest >>= 7
-    prefix.append(rest)
-    return bytes(prefix) + content
+    return bytes(encode_integer(len(content), 7)) + content

@@ -10,16 +10,7 @@ from typing import TypeVar
 
 from warmscaler.service.front.http2 import frames
 from warmscaler.service.front.http2.control import ConnectionLimits, Control
-from warmscaler.service.front.http2.frames import (
-    DATA,
-    END_HEADERS,
-    END_STREAM,
-    HEADER,
-    HEADERS,
-    PREFIX,
-    ErrorCode,
-    Violation,
-)
+from warmscaler.service.front.http2.frames import ErrorCode, Violation
 from warmscaler.service.front.http2.streams import Stream
 
 T = TypeVar("T")
@@ -47,10 +38,12 @@ class Reply:
     def _for_length(self, length: int) -> Callable[[int, bytes], bytes]:
         head, trailers = self._head, self._trailers
         pack = Struct(f">5sI{len(head) + 5}sI5s{length}s5sI{len(trailers)}s").pack
-        begin = HEADER.pack(len(head) << 8 | HEADERS, END_HEADERS, 0)[:5]
-        data = head + HEADER.pack((length + 5) << 8 | DATA, 0, 0)[:5]
-        prefix = PREFIX.pack(0, length)
-        end = HEADER.pack(len(trailers) << 8 | HEADERS, END_HEADERS | END_STREAM, 0)[:5]
+        begin = frames.HEADER.pack(len(head) << 8 | frames.HEADERS, frames.END_HEADERS, 0)[:5]
+        data = head + frames.HEADER.pack((length + 5) << 8 | frames.DATA, 0, 0)[:5]
+        prefix = frames.PREFIX.pack(0, length)
+        end = frames.HEADER.pack(
+            len(trailers) << 8 | frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 0
+        )[:5]
 
         def made(stream: int, message: bytes) -> bytes:
             return pack(begin, stream, data, stream, prefix, message, end, stream, trailers)
@@ -78,22 +71,13 @@ class Outgoing(Control[T]):
             return False
         sending.window -= length
         sending.out.append(reply.frames(stream.id, message))
-        if stream.peer_ended and stream.queue is None:
-            stream.open = False
-            del self.streams[stream.id]
-            self.calm += self.limits.nuisance_per_call
-        else:
-            self._stream_ends(stream)
+        self._stream_ends(stream)
         return True
 
     def begin(self, stream: Stream[T], head: bytes) -> None:
         """The response's headers."""
         stream.sent_head = True
-        self.sending.out.append(frames.frame(HEADERS, END_HEADERS, stream.id, head))
-
-    def send(self, stream: Stream[T], content: bytes) -> None:
-        """DATA, now or once the peer's windows have room."""
-        self.sending.data(stream, content)
+        self.sending.out.append(frames.frame(frames.HEADERS, frames.END_HEADERS, stream.id, head))
 
     def end(self, stream: Stream[T], trailers: bytes) -> None:
         """Trailers; or, where nothing was sent before, headers that end the stream."""

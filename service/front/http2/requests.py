@@ -64,6 +64,7 @@ RESPONSE = _STATUS_200 + literals([(b"content-type", b"application/grpc")])
 DONE = literals([(b"grpc-status", b"0")])
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_GRPC = re.compile(rb"application/grpc([+;].*)?", re.IGNORECASE)
 _NOT_PLAIN = re.compile(rb"[^ -$&-~]")
 _TEXT_BYTES = 1_024
 NOT_GRPC = b"gRPC is served here: POST with content-type application/grpc\n"
@@ -123,7 +124,8 @@ def interpret(fields: Fields, methods: Mapping[bytes, M]) -> Request[M] | None:
         timeout_s = int(found[1]) * _SECONDS[found[2]]
     encoding = first.get(b"grpc-encoding", b"identity")
     refusal = None
-    is_grpc = first[b":method"] == b"POST" and _is_grpc(first.get(b"content-type", b""))
+    kind = _GRPC.fullmatch(first.get(b"content-type", b""))
+    is_grpc = kind is not None and first[b":method"] == b"POST"
     if first[b":method"] != b"POST":
         refusal = literals([(b":status", b"405"), (b"allow", b"POST")])
     elif not is_grpc:
@@ -143,11 +145,4 @@ def interpret(fields: Fields, methods: Mapping[bytes, M]) -> Request[M] | None:
         first.get(b"traceparent", b"").decode("ascii", "replace"),
         refusal,
         is_grpc,
-    )
-
-
-def _is_grpc(content_type: bytes) -> bool:
-    kind = content_type.lower()
-    return kind == b"application/grpc" or kind.startswith(
-        (b"application/grpc+", b"application/grpc;")
     )

@@ -6,19 +6,11 @@ from collections.abc import Mapping
 from struct import Struct
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from warmscaler.service.front.http2 import frames
 from warmscaler.service.front.http2.answered import Answered
 from warmscaler.service.front.http2.connection import Connection
 from warmscaler.service.front.http2.control import LIMITS, ConnectionLimits
-from warmscaler.service.front.http2.frames import (
-    END_HEADERS,
-    END_STREAM,
-    HEADER,
-    HEADERS,
-    LEAST_FRAME_SIZE,
-    PREFIX,
-    ErrorCode,
-    frame,
-)
+from warmscaler.service.front.http2.frames import END_HEADERS, END_STREAM, HEADER, HEADERS, PREFIX
 from warmscaler.service.front.http2.headers import Fields
 from warmscaler.service.front.http2.messages import Unreadable, end_of_first, first
 from warmscaler.service.front.http2.outgoing import Reply
@@ -45,7 +37,7 @@ MAX_BUFFERED = 1 << 22
 _BEHIND = Struct(">IBIBI")
 """What follows the headers of a call that comes whole: DATA's header, and its message's."""
 _BEHIND_LEAST = HEADER.size + _BEHIND.size
-_MOST = LEAST_FRAME_SIZE - PREFIX.size
+_MOST = frames.LEAST_FRAME_SIZE - PREFIX.size
 
 
 class Handler(Protocol[M]):
@@ -121,19 +113,13 @@ class GrpcConnection(Generic[M]):
         if call.open:
             if not call.sent_head:
                 self.http.begin(call, RESPONSE)
-            self.http.send(call, PREFIX.pack(0, len(message)) + message)
+            self.http.sending.data(call, PREFIX.pack(0, len(message)) + message)
 
     def finish(self, call: Call[M], code: Code = Code.OK, text: str = "") -> None:
         """The call ends, after what was sent."""
         if call.open:
             done = trailers(code, text) if call.sent_head else failure(code, text)
             self.refuse(call, done)
-
-    def cancel(self, call: Call[M]) -> None:
-        """The call ends at once, whatever still waits to be sent."""
-        if call.open:
-            self._drop(call)
-            self.http.reset(call, ErrorCode.CANCEL)
 
     def refuse(self, call: Call[M], block: bytes) -> None:
         """As `finish`, of a call to which nothing was sent, with a block made before."""
@@ -159,7 +145,8 @@ class GrpcConnection(Generic[M]):
         http, handler = self.http, self._handler
         sending, streams, last = http.sending, http.streams, http.last_stream
         known, known_but_for_timeout = http.blocks.known, http.blocks.known_but_for_timeout
-        unpack, behind, whole = HEADER.unpack_from, _BEHIND.unpack_from, ANSWER.frames
+        unpack, behind = HEADER.unpack_from, _BEHIND.unpack_from
+        whole, frame = ANSWER.frames, frames.frame
         read, limits, end, done = http.to_return, http.limits, len(content), 0
         while end - at >= _BEHIND_LEAST and len(streams) < limits.streams:
             head, flags, number = unpack(content, at)
@@ -240,13 +227,13 @@ class GrpcConnection(Generic[M]):
             call.received > request.content_length
             or (call.peer_ended and call.received < request.content_length)
         ):
-            self.http.reset(call, ErrorCode.PROTOCOL_ERROR)
+            self.http.reset(call, frames.ErrorCode.PROTOCOL_ERROR)
             self.lost(call)
             return
         if request.refusal is not None:
             if call.peer_ended:
                 self.http.begin(call, request.refusal)
-                self.http.send(call, NOT_GRPC)
+                self.http.sending.data(call, NOT_GRPC)
                 self.http.end(call, b"")
             return
         if call.buffer is None:

@@ -3,64 +3,40 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from warmscaler.service.front.http2.frames import (
-    DATA,
-    DEFAULT_WINDOW,
-    END_HEADERS,
-    END_STREAM,
-    HEADERS,
-    MAX_WINDOW,
-    ErrorCode,
-    Violation,
-    frame,
-)
+from warmscaler.service.front.http2 import frames
+from warmscaler.service.front.http2.frames import ErrorCode, Violation
 
 T = TypeVar("T")
 
 
+@dataclass(slots=True, eq=False)
 class Stream(Generic[T]):
-    """A stream that is open, or half closed by its peer. `request` is what its headers mean."""
+    """A stream that is open, or half closed by its peer."""
 
-    __slots__ = (
-        "began_s",
-        "buffer",
-        "held",
-        "id",
-        "open",
-        "owner",
-        "peer_ended",
-        "queue",
-        "receive_window",
-        "received",
-        "request",
-        "send_window",
-        "sent_head",
-        "trailers",
-    )
-
-    def __init__(self, number: int, request: T, began_s: float, send_window: int) -> None:
-        self.id = number
-        self.request = request
-        self.began_s = began_s
-        self.receive_window = DEFAULT_WINDOW
-        self.send_window = send_window
-        self.open = True
-        self.peer_ended = False
-        self.received = 0
-        """Bytes of DATA, without padding."""
-        self.buffer: bytearray | None = None
-        """What the layer above has of a message that is not complete."""
-        self.held = 0
-        """Bytes of messages that nobody has taken."""
-        self.sent_head = False
-        self.queue: deque[bytes] | None = None
-        """DATA that waits for the peer's window."""
-        self.trailers: bytes | None = None
-        """To be sent behind it."""
-        self.owner: Any = None
-        """Whatever answers on this stream keeps here what it needs."""
+    id: int
+    request: T
+    """What its headers mean."""
+    began_s: float
+    send_window: int
+    receive_window: int = frames.DEFAULT_WINDOW
+    open: bool = True
+    peer_ended: bool = False
+    received: int = 0
+    """Bytes of DATA, without padding."""
+    buffer: bytearray | None = None
+    """What the layer above has of a message that is not complete."""
+    held: int = 0
+    """Bytes of messages that nobody has taken."""
+    sent_head: bool = False
+    queue: deque[bytes] | None = None
+    """DATA that waits for the peer's window."""
+    trailers: bytes | None = None
+    """To be sent behind it."""
+    owner: Any = None
+    """Whatever answers on this stream keeps here what it needs."""
 
 
 class Sending:
@@ -93,7 +69,7 @@ class Sending:
     def grow(self, more: int) -> list[Stream[Any]]:
         """WINDOW_UPDATE of the connection: which streams have ended by it. Raises Violation."""
         self.window += more
-        if self.window > MAX_WINDOW:
+        if self.window > frames.MAX_WINDOW:
             raise Violation(ErrorCode.FLOW_CONTROL_ERROR, "a window beyond 2^31 - 1")
         ended = []
         while self._stalled and self.window > 0:
@@ -106,7 +82,7 @@ class Sending:
     def grow_stream(self, stream: Stream[Any], more: int) -> bool:
         """WINDOW_UPDATE of a stream: whether it has ended by it. Raises OverflowError."""
         stream.send_window += more
-        if stream.send_window > MAX_WINDOW:
+        if stream.send_window > frames.MAX_WINDOW:
             raise OverflowError
         return stream.queue is not None and self._advance(stream)
 
@@ -127,7 +103,7 @@ class Sending:
                     self._stalled[stream.id] = stream
                 return False
             now = content[:room] if len(content) > room else content
-            self.out.append(frame(DATA, 0, stream.id, now))
+            self.out.append(frames.frame(frames.DATA, 0, stream.id, now))
             self.window -= len(now)
             stream.send_window -= len(now)
             self.queued_bytes -= len(now)
@@ -139,7 +115,14 @@ class Sending:
         if stream.trailers is None:
             return False
         if stream.trailers:
-            self.out.append(frame(HEADERS, END_STREAM | END_HEADERS, stream.id, stream.trailers))
+            self.out.append(
+                frames.frame(
+                    frames.HEADERS,
+                    frames.END_STREAM | frames.END_HEADERS,
+                    stream.id,
+                    stream.trailers,
+                )
+            )
         else:
-            self.out.append(frame(DATA, END_STREAM, stream.id))
+            self.out.append(frames.frame(frames.DATA, frames.END_STREAM, stream.id))
         return True
