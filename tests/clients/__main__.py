@@ -33,9 +33,8 @@ GRPC_JS_AT = Path("out/clients")
 class Run:
     """All clients, one after the other."""
 
-    def __init__(self, folder: Path, count: int, drains: int, transport: str) -> None:
+    def __init__(self, folder: Path, count: int, drains: int) -> None:
         self._folder, self._count, self._drains = folder, count, drains
-        self._transport = transport
         self.results: list[Result] = []
 
     async def grpc(self, client: Client, *, proxied: bool = False) -> None:
@@ -60,15 +59,14 @@ class Run:
         """A client that knows HTTP/2 alone."""
         if self._is_missing(client):
             return
-        async with stage(self._transport) as there:
+        async with stage() as there:
             for rule in rules:
-                await self._see(
-                    client, rule.what, rule.check(there, client.command[0], self._count)
-                )
+                what = rule.what.format(count=self._count)
+                await self._see(client, what, rule.check(there, client.command[0], self._count))
 
     @asynccontextmanager
     async def _stage(self, *, proxied: bool) -> AsyncIterator[tuple[Stage, str]]:
-        async with stage(self._transport) as there:
+        async with stage() as there:
             proxy = envoy(self._folder, [there.port]) if proxied else nullcontext(None)
             entered = await asyncio.to_thread(proxy.__enter__)
             try:
@@ -110,13 +108,12 @@ def main() -> None:
     parser.add_argument(
         "--client", action="append", choices=CLIENTS, help="this one alone; may be repeated"
     )
-    parser.add_argument("--transport", default="own", choices=("own", "grpcio"))
     parser.add_argument("--grpc-js", type=Path, default=GRPC_JS_AT, help="where node_modules is")
     parser.add_argument("--setup", action="store_true", help="let npm install grpc-js there")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder), options.count, options.drains, options.transport)
+        run = Run(Path(folder), options.count, options.drains)
         asyncio.run(_all(run, Path(folder), options))
     if options.json:
         print(json.dumps([asdict(each) for each in run.results]))

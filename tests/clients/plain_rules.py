@@ -34,6 +34,7 @@ class Rule:
     """Something to see; `check` gets the scaler, the client's program, and how many calls."""
 
     what: str
+    """It may name the `count`."""
     check: Callable[[Stage, str, int], Check]
 
 
@@ -248,8 +249,8 @@ async def h2load_drain(stage: Stage, program: str, count: int) -> str:
 
 
 H2LOAD = (
-    Rule("10,000 calls: Idle", h2load_idles),
-    Rule("10,000 calls: health", h2load_health),
+    Rule("{count:,} calls: Idle", h2load_idles),
+    Rule("{count:,} calls: health", h2load_health),
     Rule("drain", h2load_drain),
 )
 CURL = (

@@ -76,13 +76,13 @@ def meta(app: str) -> pb.Meta:
 
 
 @asynccontextmanager
-async def stage(transport: str = "own") -> AsyncIterator[Stage]:
+async def stage() -> AsyncIterator[Stage]:
     """Instances are kept for ten minutes."""
     init_ms = {"fast": 1.0} | {f"slow-{number}": START_MS for number in range(8)}
     platform = SimulatedPlatform(init_ms, create_ms=1.0)
     await platform.start()
     options = ("--platform", f"127.0.0.1:{platform.port}", "--policy", "fixed:600")
-    serving = ("--metrics-port", "0", "--drain", DRAIN_S, "--transport", transport)
+    serving = ("--metrics-port", "0", "--drain", DRAIN_S)
     with scaler(*options, *serving) as process:
         address = await asyncio.to_thread(lambda: process.address)
         yield Stage(platform, process, address)
