@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tests.fuzz.attack import SPARE_FILES, Outcome, attack
 from warmscaler.cli.console import progress
+from warmscaler.service.live.carrying import REMEMBERED_INSTANCES
 from warmscaler.simulator.platform import Misuse
 
 GROWTH = 0.05
@@ -117,7 +118,8 @@ def main() -> None:
             if not done % 100:
                 show(done)
 
-        outcome = uvloop.run(attack(chosen.count, chosen.seed, on_progress))
+        sound = 12 * REMEMBERED_INSTANCES // 10
+        outcome = uvloop.run(attack(chosen.count, chosen.seed, on_progress, sound=sound))
     rows = checks(outcome)
     if chosen.json:
         sent = {"sent": dict(outcome.sent), "answers": dict(outcome.answers)}

@@ -78,26 +78,38 @@ class Outcome:
     tracebacks: list[str] = field(default_factory=list)
 
 
-async def attack(count: int, seed: int, on_progress: Progress = lambda _: None) -> Outcome:
-    """`count` messages, in three thirds of the same mixture, at a scaler of its own."""
+async def attack(
+    count: int, seed: int, on_progress: Progress = lambda _: None, *, sound: int = 0
+) -> Outcome:
+    """`count` messages, in three thirds of the same mixture, at a scaler of its own.
+
+    First so many `sound` requests, each of another instance: with enough of them all that it keeps of
+    the past is as full as it gets, and what grows after is a leak.
+    """
     outcome = Outcome()
     platform = SimulatedPlatform(_AnyApp(), create_ms=0.0)
     await platform.start()
     try:
-        await _attacked(platform, outcome, count, seed, on_progress)
+        await _attacked(platform, outcome, count, seed, on_progress, sound)
     finally:
         await platform.stop()
     return outcome
 
 
 async def _attacked(
-    platform: SimulatedPlatform, outcome: Outcome, count: int, seed: int, on_progress: Progress
+    platform: SimulatedPlatform,
+    outcome: Outcome,
+    count: int,
+    seed: int,
+    on_progress: Progress,
+    sound: int,
 ) -> None:
     serving = ("--policy", "fixed:1", "--platform", f"127.0.0.1:{platform.port}", "--drain", 2)
     with scaler(*serving, "--metrics-port", 0) as process:
         address = await asyncio.to_thread(lambda: process.address)
         page = process.page
         attacker = _Attacker(address, page, outcome, on_progress)
+        await _serve_sound(address, sound)
         outcome.before = await _state(process, page)
         for part in range(3):
             await attacker.attack(_shares(count, 3)[part], Random(f"{seed}-{part}"))
@@ -243,6 +255,24 @@ async def _settled(process: Process, page: str, most_files: int) -> State:
         await asyncio.sleep(1.0)
         state = await _state(process, page)
     return state
+
+
+async def _serve_sound(address: str, count: int) -> None:
+    """So many instances, of half as many apps; no request is like another."""
+    numbers = iter(range(count))
+
+    async def caller(stub: ScalerStub) -> None:
+        for number in numbers:
+            meta = pb.Meta(key=f"sound {number // 2}", memory_in_mb=128)
+            reply = await stub.Assign(assign(f"{number}", meta), timeout=ANSWER_S)
+            idle = done(reply.assigment, need_destroy=True)
+            idle.result.duration_in_ms = number
+            await stub.Idle(idle, timeout=ANSWER_S)
+
+    async with grpc.aio.insecure_channel(address) as channel, asyncio.TaskGroup() as group:
+        stub = ScalerStub(channel)  # type: ignore[no-untyped-call]
+        for _ in range(CALLERS):
+            group.create_task(caller(stub))
 
 
 async def _serves(address: str) -> bool:
