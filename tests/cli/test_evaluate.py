@@ -83,15 +83,16 @@ def test_train_then_evaluate(trace: Path, tmp_path: Path) -> None:
     assert hashlib.sha256(trace.read_bytes()).hexdigest() in page
 
 
-def test_sweep_and_folds(trace: Path) -> None:
-    run = scaler("evaluate", trace, "--policy", "fixed:60", "--sweep", "--json", "--jobs", "1")
-    assert run.returncode == 0, run.stderr
-    policies = json.loads(run.stdout)["policies"]
+def test_sweep_and_folds(trace: Path, in_here: InHere) -> None:
+    words = ("evaluate", trace, "--policy", "fixed:60", "--json", "--jobs", "1")
+    code, out, err = in_here(*words, "--sweep")
+    assert not code, err
+    policies = json.loads(out)["policies"]
     assert len(policies) > 10
     assert all(each["knob"] == "keep_s" and each["knob_value"] > 0 for each in policies)
-    run = scaler("evaluate", trace, "--policy", "fixed:60", "--folds", "2", "--json", "--jobs", "1")
-    assert run.returncode == 0, run.stderr
-    result = json.loads(run.stdout)
+    code, out, err = in_here(*words, "--folds", "2")
+    assert not code, err
+    result = json.loads(out)
     assert len(result["folds"]) == 2
     assert result["policies"][0]["spread"]["wait_s"] >= 0.0
 
@@ -104,15 +105,17 @@ def test_sweep_and_folds(trace: Path) -> None:
     ],
     ids=("executions of 0 ms", "two requests"),
 )
-def test_tiny_traces(tmp_path: Path, rows: list[tuple[int, int, int]], requests: int) -> None:
+def test_tiny_traces(
+    tmp_path: Path, rows: list[tuple[int, int, int]], requests: int, in_here: InHere
+) -> None:
     path = tmp_path / "tiny.parquet"
     write_trace(trace_of(rows), path)
     policies = ("learned", "fixed:300", "clairvoyant", "reference")
     wanted = [word for policy in policies for word in ("--policy", policy)]
     report = ("--report", tmp_path / "r.html")
-    run = scaler("evaluate", path, *wanted, *report, "--jobs", "1", "--json")
-    assert (run.returncode, run.stderr) == (0, "")
-    result = json.loads(run.stdout)
+    code, out, err = in_here("evaluate", path, *wanted, *report, "--jobs", "1", "--json")
+    assert (code or 0, err) == (0, "")
+    result = json.loads(out)
     assert [each["policy"] for each in result["policies"]] == list(policies)
     assert {each["requests"] for each in result["policies"]} == {requests}
 

@@ -23,7 +23,7 @@ def test_no_request_fails_or_is_started_for_when_versions_come(tmp_path: Path) -
 
 
 def test_two_nights_by_the_real_commands(tmp_path: Path) -> None:
-    rows = week.run(week.Size(apps=10, requests_a_day=3_000, days=2, shift=2), tmp_path)
+    rows = week.run(week.Size(apps=10, requests_a_day=2_400, days=2, shift=2), tmp_path)
     assert rows[0].what == "night 1: promoted"
     assert seen(rows, "retrain on corrupted data: promotions") == 0
     assert seen(rows, "  its exit code") == 2

@@ -110,7 +110,7 @@ def virtual_span(
     """
     random = np.random.default_rng(1)
     cold, slots = [], []
-    for latest_ms in [0, *[5] * 30, *[50] * 30]:
+    for latest_ms in [0, *[5] * 12, *[50] * 18]:
         arrival_ms = trace.arrival_ms + random.integers(0, latest_ms + 1, len(trace))
         order = np.argsort(arrival_ms, kind="stable")
         late = replace(

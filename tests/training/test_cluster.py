@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.conftest import InHere, in_here
 from warmscaler.data.generate import generate
 from warmscaler.data.read import read_trace, write_trace
 from warmscaler.data.trace import TraceError
@@ -20,6 +21,7 @@ from warmscaler.training import cluster
 from warmscaler.training.cluster import ClusterError, connected
 from warmscaler.training.fitting.fit import fit
 
+__all__ = ["in_here"]
 DASK = (sys.executable, "-m", "dask")
 
 
@@ -67,29 +69,25 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-def scaler(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "warmscaler", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_the_artifact_is_the_local_one_to_the_bit(
-    trace: Path, two_workers: str, tmp_path: Path
+    trace: Path, two_workers: str, tmp_path: Path, in_here: InHere
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    local = scaler("train", trace, "--out", here, "--jobs", "1")
-    remote = scaler("train", trace, "--out", there, "--cluster", two_workers)
-    assert (local.returncode, remote.returncode) == (0, 0), local.stderr + remote.stderr
+    for words in ((here, "--jobs", "1"), (there, "--cluster", two_workers)):
+        code, _, err = in_here("train", trace, "--out", *words)
+        assert not code, err
     ours, theirs = (json.loads((each / "manifest.json").read_text()) for each in (here, there))
     assert ours["files"] == theirs["files"]  # bytes and SHA-256 of every array
     assert ours["settings"] == theirs["settings"]
     assert all((there / name).read_bytes() == (here / name).read_bytes() for name in ours["files"])
 
 
-def test_the_figures_are_the_local_ones(trace: Path, two_workers: str) -> None:
+def test_the_figures_are_the_local_ones(trace: Path, two_workers: str, in_here: InHere) -> None:
     wanted = ("evaluate", trace, "--policy", "fixed:300", "--policy", "learned", "--json")
-    local, remote = scaler(*wanted, "--jobs", "1"), scaler(*wanted, "--cluster", two_workers)
-    assert remote.returncode == 0, remote.stderr
-    assert remote.stdout == local.stdout
+    _, local, _ = in_here(*wanted, "--jobs", "1")
+    code, remote, err = in_here(*wanted, "--cluster", two_workers)
+    assert not code, err
+    assert remote == local
 
 
 def test_a_worker_refuses_another_trace(trace: Path, two_workers: str, tmp_path: Path) -> None:
@@ -107,10 +105,13 @@ def test_a_worker_refuses_another_trace(trace: Path, two_workers: str, tmp_path:
         fit(loaded, create_ms=300.0)
 
 
-def test_no_cluster_to_use(trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = scaler("train", trace, "--out", tmp_path / "m", "--cluster", "localhost:8786")
-    assert refused.returncode == 2
-    assert refused.stderr == (
+def test_no_cluster_to_use(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_here: InHere
+) -> None:
+    words = ("train", trace, "--out", tmp_path / "m", "--cluster", "localhost:8786")
+    code, _, err = in_here(*words)
+    assert code == 2
+    assert err == (
         "scaler: --cluster localhost:8786: must be tcp://HOST:PORT, the Dask scheduler's\n"
     )
     monkeypatch.setattr(cluster, "CONNECT_S", 0.5)

@@ -7,6 +7,7 @@ import pytest
 
 from tests.traces import shared_day, trace_of
 from warmscaler.data.trace import Trace, TraceError
+from warmscaler.models.learned.habits import Model
 from warmscaler.models.registry import PolicyError
 from warmscaler.training.evaluating.evaluate import (
     as_json,
@@ -43,6 +44,11 @@ def small() -> Trace:
     return trace_of(rows, memory_mb=[128, 256, 64, 192, 128])
 
 
+@pytest.fixture(scope="module")
+def model(small: Trace) -> Model:
+    return train(window(small, 0.5), create_ms=300.0, jobs=1)
+
+
 def test_golden_figures_of_the_shared_day(day: Trace) -> None:
     part = window(day, 0.5)
     for measured in evaluate(part, chosen(list(GOLDEN)), create_ms=300.0):
@@ -72,20 +78,19 @@ def test_figures_by_app_add_up(small: Trace) -> None:
     assert apps.wasted_gb_s.sum() == pytest.approx(figures.wasted_gb_s)
 
 
-def test_parallel_is_the_same(small: Trace) -> None:
+def test_parallel_is_the_same(small: Trace, model: Model) -> None:
     part = window(small, 0.5)
     settings = chosen(["fixed:60", "hybrid-histogram", "learned", "clairvoyant"])
-    model = train(part, create_ms=300.0, jobs=1)
     alone = list(evaluate(part, settings, create_ms=300.0, model=model))
     both = list(evaluate(part, settings, create_ms=300.0, model=model, jobs=2))
     assert [as_json(each) for each in alone] == [as_json(each) for each in both]
 
 
-def test_training_sees_nothing_from_the_split_on(small: Trace) -> None:
+def test_training_sees_nothing_from_the_split_on(small: Trace, model: Model) -> None:
     part = window(small, 0.5)
     assert part.training.arrival_ms[-1] < part.split_ms
     before = small.between(0, part.split_ms)
-    model, same = train(part, create_ms=300.0, jobs=1), fit(before, create_ms=300.0)
+    same = fit(before, create_ms=300.0)
     assert model.settings() == same.settings()
     for name, array in model.arrays().items():
         np.testing.assert_array_equal(array, same.arrays()[name])
@@ -139,9 +144,8 @@ def test_an_unknown_policy_names_the_known_before_any_replay(small: Trace) -> No
         list(evaluate(window(small, 0.5), chosen(["fixed:1", "nosuch"]), create_ms=300.0))
 
 
-def test_saving_compares_learned_with_five_minutes(small: Trace) -> None:
+def test_saving_compares_learned_with_five_minutes(small: Trace, model: Model) -> None:
     part = window(small, 0.5)
-    model = train(part, create_ms=300.0, jobs=1)
     measured = list(evaluate(part, chosen(["fixed:300", "learned"]), create_ms=300.0, model=model))
     line = saving(measured)
     assert line is None or "fixed:300" in line
