@@ -11,7 +11,6 @@ from importlib import import_module
 from pathlib import Path
 
 import matplotlib as mpl
-import pandas as pd
 import polars as pl
 import pytest
 
@@ -79,6 +78,8 @@ def test_the_import_is_light_and_every_name_is_there() -> None:
 
 
 def test_frames_of_pandas_and_polars_are_one_trace() -> None:
+    import pandas as pd
+
     at = [datetime(2024, 6, 1, 10, 0, second, 250_000, UTC) for second in (0, 1, 3)]
     columns = {"function": ["a", "b", "a"], "started_at": at, "took_s": [0.12, 0.9, 0.08]}
     extra = {"cold_start_ms": [None, 1_500.0, None], "memory": [512, 256, 512]}

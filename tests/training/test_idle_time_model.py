@@ -1,4 +1,7 @@
-"""The estimator follows scikit-learn's conventions, and knows more than the plain hazard."""
+"""The estimator follows scikit-learn's conventions, and knows more than the plain hazard.
+
+What needs scikit-learn or LightGBM is imported where it is used: a second or two of each worker.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 
+import warmscaler as ws
 from tests.models.context.habits_trace import office_hours
 from warmscaler.models.learned.context.ages import BINS
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.plan import Prior
-from warmscaler.training.fitting.idle_time_model import IdleTimeModel, by_app, log_likelihoods
 from warmscaler.training.fitting.idle_times import IdleTime, idle_times
 
 
@@ -24,7 +25,10 @@ def told() -> list[IdleTime]:
 
 
 def test_conventions() -> None:
-    model = IdleTimeModel(n_estimators=5)
+    from sklearn.base import clone
+    from sklearn.exceptions import NotFittedError
+
+    model = ws.IdleTimeModel(n_estimators=5)
     assert model.get_params()["n_estimators"] == 5
     assert model.set_params(n_estimators=8) is model
     copied = clone(model)
@@ -36,30 +40,34 @@ def test_conventions() -> None:
     with pytest.raises(ValueError, match="no idle time"):
         model.fit([])
     with pytest.raises(ValueError, match="num_leaves is 99"):
-        IdleTimeModel(num_leaves=99).fit(told())
+        ws.IdleTimeModel(num_leaves=99).fit(told())
 
 
 def test_survival_falls_from_one_to_none() -> None:
-    survival = IdleTimeModel(n_estimators=20).fit(told()).predict_survival_function(told()[:50])
+    survival = ws.IdleTimeModel(n_estimators=20).fit(told()).predict_survival_function(told()[:50])
     assert survival.shape == (50, BINS)
     assert (survival <= 1.0).all()
     assert (survival >= 0.0).all()
     assert (np.diff(survival, axis=1) <= 0.0).all()
-    assert IdleTimeModel(n_estimators=3).fit(told()).predict_survival_function([]).shape == (
+    assert ws.IdleTimeModel(n_estimators=3).fit(told()).predict_survival_function([]).shape == (
         0,
         BINS,
     )
 
 
 def test_knows_more_of_apps_that_it_was_not_fitted_on() -> None:
+    from warmscaler.training.fitting.idle_time_model import by_app
+
     for fitted, others in by_app(told(), 2):
         apps = [{told()[each].app for each in side} for side in (fitted, others)]
         assert not apps[0] & apps[1]
-        model = IdleTimeModel().fit([told()[each] for each in fitted])
+        model = ws.IdleTimeModel().fit([told()[each] for each in fitted])
         assert model.score([told()[each] for each in others]) > 0.05
 
 
 def test_an_idle_time_that_did_not_end_only_survived() -> None:
+    from warmscaler.training.fitting.idle_time_model import log_likelihoods
+
     of = [each for each in told() if not each.ended]
     assert of  # each app's last
     logits = np.full((len(of), BINS), -2.0)

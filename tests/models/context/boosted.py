@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import lightgbm
 import numpy as np
 
 from warmscaler.models.learned.context.features import FEATURES
+
+if TYPE_CHECKING:
+    import lightgbm
 
 
 def booster(
     names: Sequence[str] = FEATURES, *, trees: int = 12, leaves: int = 8, seed: int = 0
 ) -> lightgbm.Booster:
     """On random numbers, some of them equal, of which all but the last feature tell something."""
+    import lightgbm  # two seconds, which only the worker that comes here is to spend
+
     draw = np.random.default_rng(seed)
     values = draw.normal(size=(1_500, len(names)))
     values[:, ::3] = np.round(values[:, ::3])
