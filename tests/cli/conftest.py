@@ -14,6 +14,14 @@ InHere = Callable[..., tuple[object, str, str]]
 """Takes the words after `scaler`; returns exit code, stdout, stderr."""
 
 
+@pytest.fixture(autouse=True)
+def _as_at_a_terminal() -> Iterator[None]:
+    """A suite that runs in the background is told to ignore SIGINT, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def in_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

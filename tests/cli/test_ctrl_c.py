@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -27,14 +26,6 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trace_of([(1_000 * n, n % 3, 50) for n in range(150_000)], memory_mb=(128, 256, 512)), path
     )
     return path
-
-
-@pytest.fixture(autouse=True)
-def _as_at_a_terminal() -> Iterator[None]:
-    """A suite that runs in the background is told to ignore it, and so would all that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def interrupted(folder: Path, words: list[str], seen: str, after_s: float) -> tuple[int, str]:

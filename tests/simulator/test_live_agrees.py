@@ -51,8 +51,8 @@ def busiest_stretch(trace: Trace) -> Trace:
 
 
 def model_before(trace: Trace, speed: float) -> Model:
-    """The apps' habits of the first half, at a price of the middle: what a search would find."""
-    past = compressed(trace.between(0, trace.split_ms(0.5)), speed)
+    """The apps' habits of the second quarter, at a price of the middle: what a search would find."""
+    past = compressed(trace.between(trace.split_ms(0.25), trace.split_ms(0.5)), speed)
     apps = {}
     for index, app in enumerate(past.apps):
         own = past.app == index
@@ -110,7 +110,7 @@ def virtual_span(
     """
     random = np.random.default_rng(1)
     cold, slots = [], []
-    for latest_ms in [0, *[5] * 12, *[50] * 18]:
+    for latest_ms in [0, *[5] * 30, *[50] * 30]:
         arrival_ms = trace.arrival_ms + random.integers(0, latest_ms + 1, len(trace))
         order = np.argsort(arrival_ms, kind="stable")
         late = replace(
@@ -164,15 +164,19 @@ def compare(
     report(policy, stretch, live, slots, virtual)
     assert live.errors == {}
     assert live.finished == len(stretch)
-    (least_cold, most_cold), (least_slots, most_slots) = virtual_span(
-        shifted, same_policy, create_ms
-    )
-    assert least_cold * (1.0 - WITHIN) <= live.cold.sum() <= most_cold * (1.0 + WITHIN)
-    assert least_slots * (1.0 - WITHIN) <= slots <= most_slots * (1.0 + WITHIN)
+    seen, expected = (int(live.cold.sum()), slots), (int(virtual.cold.sum()), len(virtual.slots))
+    if not all(near(own, each, each) for own, each in zip(seen, expected, strict=True)):
+        # Only then: what is near one replay is near what all of them span.
+        spans = virtual_span(shifted, same_policy, create_ms)
+        assert all(near(own, *span) for own, span in zip(seen, spans, strict=True)), (seen, spans)
     late_ms = live.wait_ms - virtual.wait_ms
     same = live.cold == virtual.cold  # which of two requests at one instant came first may differ
     assert np.median(np.abs(late_ms[same])) < OVERHEAD_MS / 4.0
     assert np.quantile(late_ms[same], 0.95) < OVERHEAD_MS
+
+
+def near(count: int, least: int, most: int) -> bool:
+    return least * (1.0 - WITHIN) <= count <= most * (1.0 + WITHIN)
 
 
 def report(policy: str, stretch: Trace, live: LiveResult, slots: int, virtual: Replay) -> None:
