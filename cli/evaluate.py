@@ -18,7 +18,7 @@ from warmscaler.cli.console import out, print_json, print_wide, progress, say
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.objective import ObjectiveOption, SecondWaited, asked
 from warmscaler.cli.pages import Pages, check_pages, check_target, draw
-from warmscaler.cli.replicas import ReplicaOptions, SaveForecast
+from warmscaler.cli.replicas import ReplicaOptions, SaveForecast, Statsforecast
 from warmscaler.cli.replicas import check as check_replicas
 from warmscaler.cli.replicas import run as run_replicas
 from warmscaler.cli.trace import (
@@ -146,6 +146,7 @@ def evaluate(
         float, typer.Option(help="For --replicas: from this memory on a replica counts as a GPU.")
     ] = 8.0,
     save_forecast: SaveForecast = None,
+    statsforecast: Statsforecast = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     outcomes: Annotated[
         Path | None, typer.Option(help="*.parquet to write: a row per measured request.")
@@ -206,7 +207,7 @@ def evaluate(
     if replicas and (policy or model or cluster or sweep or folds or frontier or outcomes):
         raise UserError(
             "--replicas has rules of its own: it goes with --split, --price, --create-ms, --on,"
-            " --container-concurrency, --gpu-gb, --json"
+            " --container-concurrency, --gpu-gb, --statsforecast, --json"
         )
     own_create = create_ms != CREATE_MS
     if protocol is not None:
@@ -218,13 +219,15 @@ def evaluate(
     if replicas:
         if report or picture:
             raise UserError("--replicas gives figures only: leave out --report, --picture")
-        check_replicas(platform, places, gpu_gb, save_forecast)
+        options = ReplicaOptions(
+            split, platform, places, create_ms, gpu_gb, save_forecast, statsforecast
+        )
+        check_replicas(options)
         loaded = read_trace(
             trace, set_name=set_name, layout=layout(roles, memory_mb, init_ms, apps)
         )
         for note in loaded.notes:
             say(f"note: {note}")
-        options = ReplicaOptions(split, platform, places, create_ms, gpu_gb, save_forecast)
         run_replicas(loaded, price, options, json=json)
         return
     try:

@@ -17,6 +17,7 @@ from warmscaler.cli.pages import check_target
 from warmscaler.data.files import whole
 from warmscaler.data.trace import Trace
 from warmscaler.replicas.compiled import IS_INSTALLED
+from warmscaler.training.replicas import statistical
 from warmscaler.training.replicas.judge import PLATFORMS, PRICES, Judgement, as_json, judge
 
 SaveForecast = Annotated[
@@ -24,6 +25,13 @@ SaveForecast = Annotated[
     typer.Option(
         help="For --replicas: *.txt to write, the forecast learned before the split; see scaler keda"
         " --forecast."
+    ),
+]
+Statsforecast = Annotated[
+    bool,
+    typer.Option(
+        "--statsforecast",
+        help="For --replicas: models of statsforecast too, each level in hindsight; takes minutes.",
     ),
 ]
 
@@ -38,17 +46,23 @@ class ReplicaOptions:
     create_ms: float
     gpu_gb: float
     save_forecast: Path | None = None
+    statsforecast: bool = False
 
 
-def check(platform: str, places: int, gpu_gb: float, save_forecast: Path | None) -> None:
+def check(options: ReplicaOptions) -> None:
     """Raises UserError where an option of `--replicas` cannot be."""
+    platform, places, gpu_gb = options.platform, options.places, options.gpu_gb
     if platform not in PLATFORMS:
         raise UserError(f"--on {platform}: it must be one of {', '.join(PLATFORMS)}")
     if not 1 <= places <= 1_000_000:
         raise UserError(f"--container-concurrency {places}: it must be from 1 to 1,000,000")
     if not gpu_gb > 0.0:
         raise UserError(f"--gpu-gb {gpu_gb:g}: it must be above 0")
-    check_target("--save-forecast", save_forecast, ".txt")
+    if options.statsforecast and not statistical.IS_INSTALLED:
+        raise UserError(
+            "--statsforecast: it is not installed: pip install 'warmscaler[statsforecast]'"
+        )
+    check_target("--save-forecast", options.save_forecast, ".txt")
 
 
 def run(
@@ -57,7 +71,11 @@ def run(
     """Judges and prints."""
     if not IS_INSTALLED:
         say("note: without numba (pip install 'warmscaler[replicas]') this takes far longer")
-    with progress("learning", 1) as learning, progress("replaying", 1) as replaying:
+    with (
+        progress("learning", 1) as learning,
+        progress("replaying", 1) as replaying,
+        progress("statsforecast", 1) as forecasting,
+    ):
         found = judge(
             trace,
             prices or PRICES,
@@ -66,8 +84,10 @@ def run(
             places=options.places,
             create_ms=options.create_ms,
             gpu_gb=options.gpu_gb,
+            statsforecast=options.statsforecast,
             learning=learning,
             replaying=replaying,
+            forecasting=forecasting,
         )
     if options.save_forecast is not None:
         if found.forecast is None:
@@ -85,8 +105,10 @@ def run(
     )
     for each in found.judged:
         print_wide(table_of(each))
+        ratio = each.statistical_ratio
+        besides = "" if ratio is None else f", {ratio:.2f} of statsforecast's best"
         out.print(
-            f"ours costs {each.ratio:.2f} of the best reactive setting in hindsight; its 90 %"
+            f"ours costs {each.ratio:.2f} of the best reactive setting in hindsight{besides}; its 90 %"
             f" quantile of the peak covered {each.coverage:.1%}\n",
             highlight=False,
             soft_wrap=True,

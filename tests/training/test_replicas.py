@@ -23,6 +23,7 @@ from warmscaler.replicas.planner import ReplicaPlanner
 from warmscaler.replicas.spec import AppSpec
 from warmscaler.simulator.replicas.rules import grid
 from warmscaler.training.replicas import judge as judging
+from warmscaler.training.replicas import statistical
 from warmscaler.training.replicas.baselines import clairvoyant, seasonal
 from warmscaler.training.replicas.fit import chances_of, fit, row_starts
 from warmscaler.training.replicas.judge import as_json, judge
@@ -244,9 +245,16 @@ def test_it_is_told_as_json(in_here: InHere, tmp_path: Path) -> None:
     write_trace(bursts_and_some(hours=1), file)
     saved = file.with_name("forecast.txt")
     told_to = ("--price", "0.01", "--on", "keda", "--json", "--save-forecast", saved)
-    code, told, _ = in_here("evaluate", file, "--replicas", *told_to)
+    besides = ("--statsforecast",) if statistical.IS_INSTALLED else ()
+    code, told, _ = in_here("evaluate", file, "--replicas", *told_to, *besides)
     assert code in (0, None)
     (at,) = json.loads(told)["prices"]
+    shown = [row for row in at["rows"] if row["label"].startswith("statsforecast")]
+    assert len(shown) == len(besides)
+    for row in shown:  # the cheapest of them, in hindsight
+        cheapest = min(at["statsforecast"], key=lambda each: each["cost_s"])
+        assert row == cheapest | {"label": f"{cheapest['label']} (in hindsight)"}
+        assert np.isclose(at["statsforecast_ratio"], at["rows"][0]["cost_s"] / row["cost_s"])
     assert at["rows"][0]["label"].startswith("ours on keda")
     found = forecast_of(saved)
     assert found is not None

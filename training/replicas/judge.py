@@ -7,7 +7,7 @@ Ours knows only what lies before, and the measured part as it comes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from warmscaler.training.replicas.baselines import (
 )
 from warmscaler.training.replicas.load import Load, gb_of, load_of
 from warmscaler.training.replicas.ours import Floors, floors_at, learn
+from warmscaler.training.replicas.statistical import statistical
 
 PRICES = (0.0003, 0.003, 0.03)
 """Seconds of waiting that a GB·s is worth, unless told."""
@@ -62,6 +63,8 @@ class Judgement:
     """The reactive setting that was cheapest in hindsight."""
     rows: tuple[Row, ...]
     """Every rule as it comes, and tuned in hindsight; then the references."""
+    statistical: tuple[Row, ...]
+    """Every model and level of statsforecast, if asked for; the cheapest is among `rows`."""
     coverage: float
     """Of our 90 % quantile of the peak."""
     coverage_busy: float
@@ -71,9 +74,14 @@ class Judgement:
     @property
     def ratio(self) -> float:
         """Our cost over that of the best reactive setting."""
-        if self.best.cost_s > 0.0:
-            return self.ours.cost_s / self.best.cost_s
-        return 1.0 if self.ours.cost_s <= 0.0 else float("inf")
+        return _over(self.ours, self.best)
+
+    @property
+    def statistical_ratio(self) -> float | None:
+        """Our cost over that of the cheapest model and level of statsforecast, if asked for."""
+        if not self.statistical:
+            return None
+        return _over(self.ours, min(self.statistical, key=lambda each: each.cost_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +107,15 @@ def judge(
     places: int = 1,
     create_ms: float = 300.0,
     gpu_gb: float = GPU_GB,
+    statsforecast: bool = False,
     learning: Callable[[float], None] = lambda _: None,
     replaying: Callable[[float], None] = lambda _: None,
+    forecasting: Callable[[float], None] = lambda _: None,
 ) -> Replicas:
-    """Judges at every price. `learning` and `replaying` are told a part of 1."""
+    """Judges at every price, against models of statsforecast too if told to and it is installed.
+
+    `learning`, `replaying` and `forecasting` (by those models) are told a part of 1.
+    """
     load = load_of(
         trace, split, places=places, create_ms=create_ms, reaction_s=_REACTION_S[platform]
     )
@@ -116,11 +129,15 @@ def judge(
         ),
         "clairvoyant": clairvoyant(load),
     }
+    models = {}
+    if statsforecast:
+        for label, own in statistical(load, forecasting):
+            models[label] = replay(load, bases(PLATFORMS[platform])[0], own)
     judged, misses = [], {}
     for number, price in enumerate(prices):
         floors = floors_at(load, learned, price, bases(PLATFORMS[platform]))
         misses[price] = floors.misses
-        judged.append(_at_price(load, floors, price, rules, outcomes, references, gpu_gb))
+        judged.append(_at_price(load, floors, price, rules, outcomes, references, models, gpu_gb))
         replaying((len(rules) + number + 1) / steps)
     requests = sum(int(measured(load, app).sum()) for app in load.apps)
     forecast = None if learned.forecast is None else learned.forecast.judged(misses)
@@ -145,6 +162,14 @@ def as_json(found: Replicas) -> dict[str, Any]:
                 "followed": each.followed,
                 "rows": [asdict(row) for row in each.rows],
             }
+            | (
+                {
+                    "statsforecast_ratio": each.statistical_ratio,
+                    "statsforecast": [asdict(row) for row in each.statistical],
+                }
+                if each.statistical
+                else {}
+            )
             for each in found.judged
         ],
     }
@@ -157,6 +182,7 @@ def _at_price(
     rules: Sequence[Rule],
     outcomes: Sequence[Outcome],
     references: dict[str, Outcome],
+    models: dict[str, Outcome],
     gpu_gb: float,
 ) -> Judgement:
     ours = replay(load, floors.base, floors.floors)
@@ -175,6 +201,10 @@ def _at_price(
         best = min(own, key=lambda each: each[1].cost(price))
         tuned.append(row(f"{best[0].label} (in hindsight)", best[1]))
         rows.append(tuned[-1])
+    statistical_rows = tuple(row(name, outcome) for name, outcome in models.items())
+    if statistical_rows:
+        cheapest = min(statistical_rows, key=lambda each: each.cost_s)
+        rows.append(replace(cheapest, label=f"{cheapest.label} (in hindsight)"))
     rows += [row(name, outcome) for name, outcome in references.items()]
     total = float(floors.followed.sum())
     return Judgement(
@@ -182,6 +212,7 @@ def _at_price(
         rows[0],
         min(tuned, key=lambda each: each.cost_s),
         tuple(rows),
+        statistical_rows,
         floors.coverage,
         floors.coverage_busy,
         {
@@ -190,6 +221,12 @@ def _at_price(
             if looks
         },
     )
+
+
+def _over(ours: Row, other: Row) -> float:
+    if other.cost_s > 0.0:
+        return ours.cost_s / other.cost_s
+    return 1.0 if ours.cost_s <= 0.0 else float("inf")
 
 
 def _row(load: Load, label: str, outcome: Outcome, price: float, gpu_gb: float) -> Row:
