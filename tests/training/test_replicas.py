@@ -21,7 +21,7 @@ from warmscaler.replicas.forecast import Forecast, ForecastError
 from warmscaler.replicas.levels import LOOK_S
 from warmscaler.replicas.planner import ReplicaPlanner
 from warmscaler.replicas.spec import AppSpec
-from warmscaler.simulator.replicas.rules import grid
+from warmscaler.simulator.replicas.rules import bases, grid
 from warmscaler.training.replicas import judge as judging
 from warmscaler.training.replicas import statistical
 from warmscaler.training.replicas.baselines import clairvoyant, seasonal
@@ -240,7 +240,10 @@ def test_options_that_cannot_be(
     assert len(err.strip().splitlines()) == 1
 
 
-def test_it_is_told_as_json(in_here: InHere, tmp_path: Path) -> None:
+def test_it_is_told_as_json(
+    in_here: InHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "bases", lambda rule: bases(rule)[:2])
     file = tmp_path / "trace.parquet"
     write_trace(bursts_and_some(hours=1), file)
     saved = file.with_name("forecast.txt")

@@ -64,7 +64,8 @@ class Judgement:
     rows: tuple[Row, ...]
     """Every rule as it comes, and tuned in hindsight; then the references."""
     statistical: tuple[Row, ...]
-    """Every model and level of statsforecast, if asked for; the cheapest is among `rows`."""
+    """Every model and level of statsforecast on its cheapest base, if asked for; the cheapest is
+    among `rows`."""
     coverage: float
     """Of our 90 % quantile of the peak."""
     coverage_busy: float
@@ -129,10 +130,14 @@ def judge(
         ),
         "clairvoyant": clairvoyant(load),
     }
-    models = {}
-    if statsforecast:
-        for label, own in statistical(load, forecasting):
-            models[label] = replay(load, bases(PLATFORMS[platform])[0], own)
+    models = []
+    for label, own in statistical(load, forecasting) if statsforecast else ():
+        models.append(
+            [
+                (f"{label} on {base.label}", replay(load, base, own))
+                for base in bases(PLATFORMS[platform])
+            ]
+        )
     judged, misses = [], {}
     for number, price in enumerate(prices):
         floors = floors_at(load, learned, price, bases(PLATFORMS[platform]))
@@ -182,7 +187,7 @@ def _at_price(
     rules: Sequence[Rule],
     outcomes: Sequence[Outcome],
     references: dict[str, Outcome],
-    models: dict[str, Outcome],
+    models: Sequence[Sequence[tuple[str, Outcome]]],
     gpu_gb: float,
 ) -> Judgement:
     ours = replay(load, floors.base, floors.floors)
@@ -201,7 +206,9 @@ def _at_price(
         best = min(own, key=lambda each: each[1].cost(price))
         tuned.append(row(f"{best[0].label} (in hindsight)", best[1]))
         rows.append(tuned[-1])
-    statistical_rows = tuple(row(name, outcome) for name, outcome in models.items())
+    statistical_rows = tuple(
+        row(*min(on_bases, key=lambda each: each[1].cost(price))) for on_bases in models
+    )
     if statistical_rows:
         cheapest = min(statistical_rows, key=lambda each: each.cost_s)
         rows.append(replace(cheapest, label=f"{cheapest.label} (in hindsight)"))
