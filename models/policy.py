@@ -107,7 +107,9 @@ class Pool:
 
     policy: AppPolicy
 
-    def __init__(self, key: str, memory_mb: int, start_ms: float, runtime: str = "") -> None:
+    def __init__(
+        self, key: str, memory_mb: int, start_ms: float, runtime: str = "", *, starts_seen: int = 0
+    ) -> None:
         self.key = key
         self.memory_mb = memory_mb
         self.runtime = runtime
@@ -119,8 +121,8 @@ class Pool:
         """Memory and runtime that were in force before."""
         self.start_ms = start_ms
         """What a start takes, from CreateSlot to ready: the prior, then as observed."""
-        self.starts_seen = 0
-        """Starts observed since it was deployed."""
+        self.starts_seen = starts_seen
+        """Starts observed since it was deployed, here or in training."""
         self.busy = 0
         """Instances that serve a request."""
         self.starting = 0
@@ -250,6 +252,10 @@ class Policy(ABC):
     def start_ms(self, key: str, memory_mb: int, runtime: str) -> float:
         """What a start of this app is believed to take before one was seen."""
         return 1_500.0  # the middle of the contest's third set: create 300, init 1,225
+
+    def starts_seen(self, key: str) -> int:
+        """How many starts of this very app that belief rests on."""
+        return 0
 
     def learned(self, pool: Pool) -> bytes | None:
         """What was learned online of an app, for a later process; None if nothing ever is."""

@@ -115,13 +115,14 @@ class Shadow(Observer):
         self._of: dict[str, int] = {}
         """The request that each instance of ours serves."""
         self._start_ms: dict[str, float] = {}
-        """What the last start of each app took here; what is believed where none was seen."""
+        """What the last start of each app took here."""
+        self._believed: set[str] = set()
+        """Imagined instances whose start takes as long as is believed, as none was seen here yet."""
 
     # Told by the driver
 
     @_harmless
     def waits(self, now_ms: float, pool: Pool, starts: int, *, first: bool) -> None:
-        self._start_ms.setdefault(pool.key, pool.start_ms)
         token = self._arrives(now_ms, pool)
         self._waiting.setdefault((pool.key, now_ms), deque()).append(token)
 
@@ -161,7 +162,11 @@ class Shadow(Observer):
 
     @_harmless
     def instance_ready(self, now_ms: float, instance: Instance) -> None:
-        self._start_ms[instance.pool.key] = now_ms - instance.started_ms
+        key, took_ms = instance.pool.key, now_ms - instance.started_ms
+        pool = self._scheduler.pools.get(key)
+        if key not in self._start_ms and pool is not None:
+            pool.saw_start(took_ms)
+        self._start_ms[key] = took_ms
         self.serving.since[instance.id] = (instance.started_ms, instance.memory_mb)
 
     @_harmless
@@ -187,12 +192,23 @@ class Shadow(Observer):
             if kind == _CREATED:
                 self._carry_out(at_ms, self._scheduler.slot_created(at_ms, what))
             elif kind == _READY:
-                self._carry_out(at_ms, self._scheduler.instance_ready(at_ms, what))
+                self._ready(at_ms, what)
             else:
                 opened = self._open.pop(what)
                 if opened.instance is not None:
                     idle = self._scheduler.idle(at_ms, opened.instance, need_destroy=opened.bad)
                     self._carry_out(at_ms, idle)
+
+    def _ready(self, at_ms: float, instance_id: str) -> None:
+        instance = self._scheduler.instances.get(instance_id)
+        if instance is None:
+            return
+        pool = instance.pool
+        known = pool.start_ms, pool.starts_seen
+        self._carry_out(at_ms, self._scheduler.instance_ready(at_ms, instance_id))
+        if instance_id in self._believed:  # that taught nothing
+            self._believed.remove(instance_id)
+            pool.start_ms, pool.starts_seen = known
 
     def _arrives(self, now_ms: float, pool: Pool) -> int:
         self.advance(now_ms)
@@ -244,13 +260,17 @@ class Shadow(Observer):
                 self._bind(now_ms, action)
             elif isinstance(action, CreateSlot):
                 self.planned.began(action.instance, now_ms)
-                half_ms = self._start_ms.get(action.instance.pool.key, 0.0) / 2.0
+                pool = action.instance.pool
+                if pool.key not in self._start_ms:
+                    self._believed.add(action.instance.id)
+                half_ms = self._start_ms.get(pool.key, pool.start_ms) / 2.0
                 self._push(now_ms + half_ms, _CREATED, action.instance.id)
             elif isinstance(action, InitInstance):
                 half_ms = now_ms - action.instance.started_ms
                 self._push(now_ms + half_ms, _READY, action.instance.id)
             elif isinstance(action, DestroySlot):
                 self.planned.ended(action.instance, now_ms)
+                self._believed.discard(action.instance.id)
                 destroyed = self._scheduler.slot_destroyed(now_ms, action.instance.id)
                 self._carry_out(now_ms, destroyed)
             elif isinstance(action, Refuse):

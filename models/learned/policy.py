@@ -31,6 +31,9 @@ from warmscaler.models.objectives.steering import steering
 from warmscaler.models.objectives.words import Kind, Objective, at_price
 from warmscaler.models.policy import AppPolicy, Policy, Pool
 
+STARTS_OF_TRAINING = 4
+"""What training says a start takes counts as the mean of so many."""
+
 
 class Learned(Policy):
     """Habits per app and level, and the price, which an objective may move."""
@@ -87,6 +90,9 @@ class Learned(Policy):
     def start_ms(self, key: str, memory_mb: int, runtime: str) -> float:
         habits = self.model.apps.get(key)
         return self.model.start_ms if habits is None else habits.start_ms
+
+    def starts_seen(self, key: str) -> int:
+        return STARTS_OF_TRAINING if key in self.model.apps else 0
 
     def clocks(self, pools: Iterable[Pool]) -> dict[float, int]:
         """The idle times seen in `pools`, by the period (ms) of the clock their level goes by."""

@@ -341,7 +341,8 @@ class Scheduler:
     # The rest is how.
 
     def _add_pool(self, key: str, memory_mb: int, runtime: str) -> Pool:
-        pool = Pool(key, memory_mb, self.policy.start_ms(key, memory_mb, runtime), runtime)
+        start_ms, seen = self.policy.start_ms(key, memory_mb, runtime), self.policy.starts_seen(key)
+        pool = Pool(key, memory_mb, start_ms, runtime, starts_seen=seen)
         pool.policy = self.policy.app(key, memory_mb, runtime)
         if key in self.learned:
             with suppress(ValueError):  # damaged: the app is new
