@@ -89,7 +89,7 @@ generality: install
 table: install
 	$(BIN)/python -m tests.bench.tables $(ONLY) $(if $(WRITE),--write)
 
-# What the ledger and the metrics cost: throughput with them against without.
+# What ledger, metrics and recording cost: throughput with them against without.
 bench-books: install
 	$(BIN)/python -m tests.bench.books_cost
 

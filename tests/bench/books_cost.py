@@ -1,4 +1,4 @@
-"""What the ledger and the metrics cost: requests a CPU second of the server, with and without.
+"""What ledger, metrics and recording cost: requests a CPU second of the server, with and without.
 
 By CPU and not by the clock, so that what else the machine does counts for little: a server that
 does nothing else is done with requests as fast as its CPU lets it.
@@ -10,6 +10,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.bench.service_cost import APPS, BackgroundServer, serve_scaler
 from tests.bench.table import Row, show, step
 from tests.chaos.flood import Flood, connect
 from warmscaler.service.persistence.ledger import Ledger
+from warmscaler.service.persistence.recording import Recorder
 
 STARTS = 10
 """Each with new processes: one and the same program is up to a tenth faster in one process than in
@@ -28,8 +30,8 @@ ROUND_S = 0.5
 CALLERS = 48
 DESTROY_EVERY = 50
 """One request in so many ends its instance: the next one makes the ledger write."""
-LEDGER_SHARE = 0.95
-BOTH_SHARE = 0.92
+ALL_SHARE = 0.75
+"""Of the throughput without any, with all of them on."""
 POLICY = "fixed:300"
 
 
@@ -37,30 +39,27 @@ def _off(pipe: Connection) -> None:
     uvloop.run(serve_scaler(pipe, POLICY))
 
 
-def _on(pipe: Connection, with_metrics: bool) -> None:
+def _on(pipe: Connection, *, with_metrics: bool = False, records: bool = False) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger")
-        uvloop.run(serve_scaler(pipe, POLICY, with_metrics=with_metrics, ledger=ledger))
-
-
-def _ledger(pipe: Connection) -> None:
-    _on(pipe, with_metrics=False)
-
-
-def _both(pipe: Connection) -> None:
-    _on(pipe, with_metrics=True)
+        recorder = Recorder(Path(folder) / "recording") if records else None
+        uvloop.run(
+            serve_scaler(pipe, POLICY, with_metrics=with_metrics, ledger=ledger, recorder=recorder)
+        )
 
 
 SERVERS: dict[str, Callable[[Connection], None]] = {
     "off": _off,
     "off again": _off,
-    "ledger": _ledger,
-    "both": _both,
+    "ledger": _on,
+    "both": partial(_on, with_metrics=True),
+    "all": partial(_on, with_metrics=True, records=True),
 }
 ROWS = {
-    "off again": ("without either, once more", None),
-    "ledger": ("with the ledger", LEDGER_SHARE),
-    "both": ("with ledger and metrics", BOTH_SHARE),
+    "off again": ("without any, once more", None),
+    "ledger": ("with the ledger", None),
+    "both": ("with ledger and metrics", None),
+    "all": ("with ledger, metrics and recording", ALL_SHARE),
 }
 
 
@@ -84,10 +83,10 @@ async def _rounds(
 
 
 def measure(starts: int = STARTS, rounds: int = ROUNDS, round_s: float = ROUND_S) -> list[Row]:
-    """The medians, over all rounds, of a server's throughput against one without either."""
+    """The medians, over all rounds, of a server's throughput against one without any."""
     rows = []
     for destroy_every, what in ((0, "warm"), (DESTROY_EVERY, f"1 start in {DESTROY_EVERY}")):
-        step(f"what ledger and metrics cost, {what}")
+        step(f"what ledger, metrics and recording cost, {what}")
         seen: dict[str, list[float]] = {name: [] for name in SERVERS}
         for _ in range(starts):
             servers = {name: BackgroundServer(target) for name, target in SERVERS.items()}
@@ -111,7 +110,7 @@ def measure(starts: int = STARTS, rounds: int = ROUNDS, round_s: float = ROUND_S
 def main() -> int:
     """Exit code 1 where a target is missed."""
     rows = measure()
-    show(rows, "ledger and metrics")
+    show(rows, "ledger, metrics and recording")
     return 1 if any(row.met is False for row in rows) else 0
 
 

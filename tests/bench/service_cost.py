@@ -21,7 +21,9 @@ from warmscaler.service.front.server import ScalerServer
 from warmscaler.service.front.transport import MAX_MESSAGE_BYTES
 from warmscaler.service.observability.health import Health
 from warmscaler.service.observability.metrics import Metrics
+from warmscaler.service.observer import Observer
 from warmscaler.service.persistence.ledger import Ledger
+from warmscaler.service.persistence.recording import Recorder
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto import scaler_pb2_grpc
 from warmscaler.simulator.platform import SimulatedPlatform
@@ -63,17 +65,26 @@ async def _serve_nothing(pipe: Connection) -> None:
 
 
 async def serve_scaler(
-    pipe: Connection, policy: str, *, with_metrics: bool = False, ledger: Ledger | None = None
+    pipe: Connection,
+    policy: str,
+    *,
+    with_metrics: bool = False,
+    ledger: Ledger | None = None,
+    recorder: Recorder | None = None,
 ) -> None:
     """Until something comes through the pipe; its port goes through it first."""
     platform = SimulatedPlatform({f"app-{n}": 0.0 for n in range(APPS)}, create_ms=0.0)
     await platform.start()
     metrics = Metrics(Health())
+    observers: list[Observer] = [metrics] if with_metrics else []
+    if recorder is not None:
+        recorder.start()
+        observers.append(recorder)
     server = ScalerServer(
         make_policy(policy),
         f"127.0.0.1:{platform.port}",
         "127.0.0.1:0",
-        observers=(metrics,) if with_metrics else (),
+        observers=observers,
         ledger=ledger,
     )
     metrics.watch(server.driver)
@@ -82,6 +93,8 @@ async def serve_scaler(
     await asyncio.to_thread(pipe.recv)
     await server.stop(1.0)
     await platform.stop()
+    if recorder is not None:
+        recorder.close()
     if ledger is not None:
         ledger.close()
 
