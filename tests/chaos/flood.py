@@ -105,6 +105,7 @@ class Flood(asyncio.Protocol):
         self._known: set[str] = set()
         self._flushing = False
         self._received = 0
+        """Bytes of DATA that the connection's window was not grown by yet."""
         self._again = False
         """Whether a request that ends is followed by another."""
 
@@ -234,7 +235,6 @@ class Flood(asyncio.Protocol):
         self.lost = self.lost or str(exc or "closed")
 
     def data_received(self, data: bytes) -> None:
-        self._received += len(data)
         buffer = self._buffer + data
         position, end = 0, len(buffer)
         while end - position >= 9:
@@ -245,6 +245,7 @@ class Flood(asyncio.Protocol):
             payload = buffer[position + 9 : position + 9 + length]
             position += 9 + length
             if kind == DATA:  # a message may come in several, cut anywhere
+                self._received += length
                 self._replies[stream] = self._replies.get(stream, b"") + payload
             elif kind == RST_STREAM:
                 self._ended(stream, "shed by gRPC")
