@@ -20,7 +20,7 @@ from rich.markup import escape
 from warmscaler.cli import loop
 from warmscaler.cli.console import out, progress, say
 from warmscaler.cli.errors import UserError
-from warmscaler.cli.evaluate import Fold, print_table, run
+from warmscaler.cli.folds import Fold, print_table, run
 from warmscaler.cli.pages import Pages, check_drawing, draw
 from warmscaler.cli.trace import SetName
 from warmscaler.data.generate import generate

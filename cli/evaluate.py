@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from warmscaler.cli import duel as duels
 from warmscaler.cli import frontier as frontiers
-from warmscaler.cli.console import out, print_json, print_wide, progress, say
+from warmscaler.cli.console import print_json, print_wide, say
 from warmscaler.cli.errors import UserError
+from warmscaler.cli.folds import figures_json, print_table, run
 from warmscaler.cli.objective import ObjectiveOption, SecondWaited, asked
 from warmscaler.cli.pages import Pages, check_pages, check_target, draw
 from warmscaler.cli.replicas import ReplicaOptions, SaveForecast, Statsforecast
@@ -33,15 +31,13 @@ from warmscaler.cli.trace import (
 )
 from warmscaler.cli.train import Cluster, CreateMs, WithContext
 from warmscaler.data.read import read_trace
-from warmscaler.data.trace import Trace
 from warmscaler.models.artifact.folder import ArtifactError, read_artifact, read_manifest
-from warmscaler.models.learned.habits import Model
-from warmscaler.models.objectives.words import DEFAULT, Objective
+from warmscaler.models.objectives.words import DEFAULT
 from warmscaler.models.registry import KNOWN, PolicyError
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.cluster import ClusterError, connected
 from warmscaler.training.evaluating import evaluate as evaluation
-from warmscaler.training.evaluating.evaluate import Measured, Window, as_json, mean_and_spread
+from warmscaler.training.evaluating.evaluate import Window
 from warmscaler.training.evaluating.frontier import Frontier
 from warmscaler.training.evaluating.frontier import as_json as frontier_json
 from warmscaler.training.evaluating.outcomes import OutcomesError, write_outcomes
@@ -50,33 +46,11 @@ from warmscaler.training.evaluating.settings import (
     CLAIRVOYANT,
     DEFAULT_POLICIES,
     LEARNED,
-    Setting,
     chosen,
 )
 from warmscaler.training.evaluating.settings import sweep as all_settings
 
-COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("score", "score", ".2f"),
-    ("resource_score", "resource", ".2f"),
-    ("cold_start_score", "cold", ".2f"),
-    ("cold_start_rate", "cold rate", ".5f"),
-    ("start_rate", "starts", ".5f"),
-    ("app_cold_start_rate_p75", "p75 apps", ".3f"),
-    ("wasted_gb_s", "wasted GB·s", ",.0f"),
-    ("wait_s", "wait s", ",.0f"),
-    ("wait_p99_ms", "p99 ms", ",.0f"),
-)
 SPLIT = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """One split of the trace, and every setting's figures on it."""
-
-    part: Window
-    measured: list[Measured]
-    model: Model | None = None
-    """What learned went by."""
 
 
 def evaluate(
@@ -274,45 +248,9 @@ def evaluate(
     except (ArtifactError, ClusterError, PolicyError, OutcomesError) as error:
         raise UserError(str(error)) from None
     if json:
-        print_json(_json(loaded, split, create_ms, done, in_folds=folds is not None))
+        print_json(figures_json(loaded, split, create_ms, done, in_folds=folds is not None))
     else:
         print_table(loaded, done, baseline)
-
-
-def run(
-    part: Window,
-    settings: Sequence[Setting],
-    model: Model | None,
-    create_ms: float,
-    jobs: int,
-    *,
-    keep_requests: bool = False,
-    keep_replays: bool = False,
-    baseline: str = BASELINE,
-    objective: Objective = DEFAULT,
-    context: bool = False,
-) -> Fold:
-    """Trains for `objective` if no model is given, then replays every setting."""
-    if model is None and any(each.policy == "learned" for each in settings):
-        with progress("training", 1) as show:
-            known: dict[str, Any] = {"create_ms": create_ms, "jobs": jobs, "context": context}
-            model = evaluation.train(part, objective=objective, on_progress=show, **known)
-    settings = evaluation.tune(part, settings, create_ms=create_ms, jobs=jobs)
-    measured = []
-    with progress("replaying", len(settings)) as show:
-        for each in evaluation.evaluate(
-            part,
-            settings,
-            create_ms=create_ms,
-            model=model,
-            jobs=jobs,
-            keep_requests=keep_requests,
-            keep_replays=keep_replays,
-            baseline=baseline,
-        ):
-            measured.append(each)
-            show(len(measured))
-    return Fold(part, measured, model)
 
 
 def _with_baseline(policies: Sequence[str], baseline: str) -> Sequence[str]:
@@ -335,65 +273,3 @@ def _warn_if_it_saw_the_answer(model: Path, first: Window) -> None:
     same = trained_on["name"] == first.trace.name
     if same and trained_on["last_arrival_ms"] >= first.split_ms:
         say(f"warning: {model} was trained on requests after the split: figures flatter it")
-
-
-def _json(
-    trace: Trace, split: float, create_ms: float, done: Sequence[Fold], *, in_folds: bool
-) -> dict[str, Any]:
-    head = {"trace": trace.name, "split": split, "create_ms": create_ms}
-    if not in_folds:
-        only = done[0].measured
-        return head | {
-            "requests": only[0].figures.requests,
-            "policies": [as_json(each) for each in only],
-        }
-    means = [mean_and_spread(runs) for runs in zip(*(f.measured for f in done), strict=True)]
-    return (
-        head
-        | {"split": None, "requests": sum(f.measured[0].figures.requests for f in done)}
-        | {"policies": [as_json(mean) | {"spread": spread} for mean, spread in means]}
-        | {
-            "folds": [
-                {
-                    "split": fold.part.split,
-                    "until": fold.part.until,
-                    "requests": fold.measured[0].figures.requests,
-                    "policies": [as_json(each) for each in fold.measured],
-                }
-                for fold in done
-            ]
-        }
-    )
-
-
-def print_table(trace: Trace, done: Sequence[Fold], baseline: str = BASELINE) -> None:
-    """A row a policy, and what learned saves."""
-    if len(done) == 1:
-        requests = done[0].measured[0].figures.requests
-        title = (
-            f"{trace.name}: {requests:,} requests from {100 * done[0].part.split:g}% of the span on"
-        )
-        rows = [(each, None) for each in done[0].measured]
-    else:
-        title = f"{trace.name}: mean ± standard deviation of {len(done)} rolling folds"
-        rows = [
-            mean_and_spread(runs)  # type: ignore[misc]
-            for runs in zip(*(fold.measured for fold in done), strict=True)
-        ]
-    table = Table(title=title, box=box.SIMPLE, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("policy", no_wrap=True)
-    for _, heading, _ in COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for measured, spread in rows:
-        cells = []
-        for name, _, form in COLUMNS:
-            value = getattr(measured.figures, name)
-            cell = "-" if value is None else format(value, form)
-            if spread is not None and value is not None:
-                cell += f" ±{spread[name]:{form}}"
-            cells.append(cell)
-        table.add_row(measured.setting.label, *cells)
-    print_wide(table)
-    line = evaluation.saving([measured for measured, _ in rows], baseline)
-    if line:
-        out.print(line)

@@ -16,7 +16,7 @@ from warmscaler.data.files import whole
 from warmscaler.training.evaluating.settings import BASELINE
 
 if TYPE_CHECKING:
-    from warmscaler.cli.evaluate import Fold
+    from warmscaler.cli.folds import Fold
 
 
 @dataclass(frozen=True, slots=True)
