@@ -16,7 +16,7 @@ from warmscaler.cli.errors import UserError
 from warmscaler.cli.folds import figures_json, print_table, run
 from warmscaler.cli.objective import ObjectiveOption, SecondWaited, asked
 from warmscaler.cli.pages import Pages, check_pages, check_target, draw
-from warmscaler.cli.replicas import ReplicaOptions, SaveForecast, Statsforecast
+from warmscaler.cli.replicas import PLACES, PLATFORM, ReplicaOptions, SaveForecast, Statsforecast
 from warmscaler.cli.replicas import check as check_replicas
 from warmscaler.cli.replicas import run as run_replicas
 from warmscaler.cli.trace import (
@@ -49,6 +49,7 @@ from warmscaler.training.evaluating.settings import (
     chosen,
 )
 from warmscaler.training.evaluating.settings import sweep as all_settings
+from warmscaler.training.replicas.judge import GPU_GB
 
 SPLIT = 0.5
 
@@ -111,14 +112,14 @@ def evaluate(
     platform: Annotated[
         str,
         typer.Option("--on", help="For --replicas: what runs under our floors, knative or keda."),
-    ] = "knative",
+    ] = PLATFORM,
     places: Annotated[
         int,
         typer.Option("--container-concurrency", help="For --replicas: requests a replica serves."),
-    ] = 1,
+    ] = PLACES,
     gpu_gb: Annotated[
         float, typer.Option(help="For --replicas: from this memory on a replica counts as a GPU.")
-    ] = 8.0,
+    ] = GPU_GB,
     save_forecast: SaveForecast = None,
     statsforecast: Statsforecast = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
@@ -190,13 +191,13 @@ def evaluate(
     pages = Pages(report, picture, baseline, gb_hour, said or ())
     check_pages(pages)
     check_target("--outcomes", outcomes, ".parquet")
+    options = ReplicaOptions(
+        split, create_ms, platform, places, gpu_gb, save_forecast, statsforecast
+    )
+    check_replicas(options, asked=replicas)
     if replicas:
         if report or picture:
             raise UserError("--replicas gives figures only: leave out --report, --picture")
-        options = ReplicaOptions(
-            split, platform, places, create_ms, gpu_gb, save_forecast, statsforecast
-        )
-        check_replicas(options)
         loaded = read_trace(
             trace, set_name=set_name, layout=layout(roles, memory_mb, init_ms, apps)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ from warmscaler.data.files import whole
 from warmscaler.data.trace import Trace
 from warmscaler.replicas.compiled import IS_INSTALLED
 from warmscaler.training.replicas import statistical
-from warmscaler.training.replicas.judge import PLATFORMS, PRICES, Judgement, as_json, judge
+from warmscaler.training.replicas.judge import GPU_GB, PLATFORMS, PRICES, Judgement, as_json, judge
 
 SaveForecast = Annotated[
     Path | None,
@@ -35,22 +36,31 @@ Statsforecast = Annotated[
     ),
 ]
 
+PLATFORM, PLACES = "knative", 1
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaOptions:
     """How to judge."""
 
     split: float
-    platform: str
-    places: int
     create_ms: float
-    gpu_gb: float
+    platform: str = PLATFORM
+    places: int = PLACES
+    gpu_gb: float = GPU_GB
     save_forecast: Path | None = None
     statsforecast: bool = False
 
 
-def check(options: ReplicaOptions) -> None:
-    """Raises UserError where an option of `--replicas` cannot be."""
+def check(options: ReplicaOptions, *, asked: bool) -> None:
+    """Raises UserError where an option of `--replicas` cannot be, or comes without it."""
+    if not asked:
+        if options != ReplicaOptions(options.split, options.create_ms):
+            raise UserError(
+                "--on, --container-concurrency, --gpu-gb, --save-forecast and --statsforecast go with"
+                " --replicas"
+            )
+        return
     platform, places, gpu_gb = options.platform, options.places, options.gpu_gb
     if platform not in PLATFORMS:
         raise UserError(f"--on {platform}: it must be one of {', '.join(PLATFORMS)}")
@@ -65,6 +75,10 @@ def check(options: ReplicaOptions) -> None:
     check_target("--save-forecast", options.save_forecast, ".txt")
 
 
+def _untold(_: float) -> None:
+    """Nothing to tell."""
+
+
 def run(
     trace: Trace, prices: Sequence[float] | None, options: ReplicaOptions, *, json: bool
 ) -> None:
@@ -74,7 +88,9 @@ def run(
     with (
         progress("learning", 1) as learning,
         progress("replaying", 1) as replaying,
-        progress("statsforecast", 1) as forecasting,
+        progress("statsforecast", 1)
+        if options.statsforecast
+        else nullcontext(_untold) as forecasting,
     ):
         found = judge(
             trace,

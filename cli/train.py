@@ -38,7 +38,7 @@ Cluster = Annotated[
 ]
 
 
-def _loads(asked: bool) -> bool:
+def _check_lightgbm(asked: bool) -> bool:
     """Raises UserError where it is asked for and cannot be."""
     if asked:
         try:
@@ -56,7 +56,7 @@ WithContext = Annotated[
     bool,
     typer.Option(
         "--context",
-        callback=_loads,
+        callback=_check_lightgbm,
         help="Learn over all apps, too, what hour, weekday and calls of late say (LightGBM).",
     ),
 ]

@@ -33,9 +33,8 @@ def run(
 ) -> tuple[float, int, int]:
     """Serves the requests; writes each one's wait into `wait_s`.
 
-    `floor[i]` holds from `from_s + i * look_s`
-    on. Returns replica-seconds held from `measured_s` on, replicas started from then on, and the most
-    at once. Times in s.
+    `floor[i]` holds from `from_s + i * look_s` on. Returns replica-seconds held from `measured_s` on,
+    replicas started from then on, and the most at once. Times in s.
     """
     requests, looks = len(arrival_s), len(floor)
     size = 64

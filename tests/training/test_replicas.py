@@ -240,6 +240,17 @@ def test_options_that_cannot_be(
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--on", "keda"), ("--gpu-gb", "4"), ("--save-forecast", "x.txt"), ("--statsforecast",)],
+)
+def test_options_of_replicas_alone(in_here: InHere, tmp_path: Path, words: tuple[str, ...]) -> None:
+    code, _, err = in_here("evaluate", tmp_path / "no trace", *words)
+    assert code == 2
+    assert "--replicas" in err
+    assert len(err.strip().splitlines()) == 1
+
+
 def test_it_is_told_as_json(
     in_here: InHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
