@@ -69,7 +69,11 @@ def floors(api: StandIn, prometheus: str, folder: Path, *options: object) -> Ite
     )
     command = (*words, *more, "--lease-namespace", "shops", "--metrics-port", 0, *options)
     with scaler(*command, subcommand="knative", listens=False) as process:
-        yield process
+        try:
+            yield process
+        except AssertionError:
+            print(*process.lines, sep="\n")  # pytest shows it beside what failed
+            raise
 
 
 def until(holds: Callable[[], Any], patience_s: float = PATIENCE_S) -> None:
