@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -16,6 +18,14 @@ sys.dont_write_bytecode = False
 settings.register_profile("suite", deadline=None)
 """No test is timed: a busy machine must not fail it."""
 settings.load_profile("suite")
+
+
+@pytest.fixture
+def hang_up_as_usual() -> Iterator[None]:
+    """SIGHUP as a terminal leaves it, here and in what is started: nohup has it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

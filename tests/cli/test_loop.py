@@ -12,6 +12,7 @@ import pytest
 from warmscaler.cli import loop
 
 
+@pytest.mark.usefixtures("hang_up_as_usual")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_lets_a_step_end_and_what_was_begun_be_put_away(number: signal.Signals) -> None:
     done: list[str] = []

@@ -35,6 +35,7 @@ def test_a_closed_stream_is_written_to_in_vain(closed: str, trace: Path) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
+@pytest.mark.usefixtures("hang_up_as_usual")
 def test_a_scaler_without_streams_serves_and_a_hang_up_drains_it(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -53,6 +54,7 @@ def test_a_scaler_without_streams_serves_and_a_hang_up_drains_it(tmp_path: Path)
     assert b"serving" not in (tmp_path / "ledger").read_bytes()
 
 
+@pytest.mark.usefixtures("hang_up_as_usual")
 def test_a_hang_up_drains_unless_it_is_ignored() -> None:
     with scaler("--policy", "fixed:300") as process:
         process.until("serving on port")

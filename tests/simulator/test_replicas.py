@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,7 +107,7 @@ def test_all_are_served_in_order_and_what_is_used_is_held(
     )
     begun = [at + wait for at, wait in zip(arrival_s, waits, strict=True)]
     assert min(waits) >= 0.0
-    assert begun == sorted(begun)
+    assert all(b >= a - 1e-9 for a, b in pairwise(begun))
     assert held_s * places >= sum(duration_s) - 1e-6
 
 
