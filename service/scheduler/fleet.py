@@ -16,6 +16,10 @@ from warmscaler.service.scheduler.actions import (
 from warmscaler.service.scheduler.apps import Apps
 from warmscaler.service.scheduler.limits import Limits, Room
 
+STARTING_SHARE = 4
+"""An app may have so many times as many instances on their way as others still may: those whose
+starts hang leave room for the next. Choudhury and Hahne, "Dynamic queue length thresholds for
+shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998."""
 DEPLOYED_ANEW = "its app was deployed anew, with other memory or runtime"
 
 
@@ -49,15 +53,18 @@ class Fleet:
         """Every idle instance."""
         return (instance for pool in self.pools.values() for instance in pool.idle)
 
-    def refusal(self, request: Hashable, memory_mb: int, waiting: int) -> Refuse | None:
-        """Why a request may not wait; `waiting` are those of its app that do."""
+    def refusal(self, request: Hashable, memory_mb: int, pool: Pool | None) -> Refuse | None:
+        """Why a request may not wait; `pool` is its app, where that is known."""
         limits = self._limits
+        waiting, starting = (len(pool.waiting), pool.starting) if pool is not None else (0, 0)
         if self.draining:
             return Refuse(request, "the scaler is shutting down")
         if self.waiting >= limits.waiting:
             reason = f"{limits.waiting} requests wait already"
         elif self.starting >= limits.starting:
             reason = f"{limits.starting} instances are being started already"
+        elif starting >= STARTING_SHARE * (limits.starting - self.starting):
+            reason = f"{starting} instances of this app are being started already"
         elif waiting >= limits.waiting_per_app:
             reason = f"{limits.waiting_per_app} requests of this app wait already"
         elif memory_mb > limits.memory_mb:

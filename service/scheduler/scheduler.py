@@ -95,7 +95,7 @@ class Scheduler:
             if not starts:
                 return (Assign(request, instance),)
             return [Assign(request, instance), *fleet.start_many(now_ms, pool, starts)]
-        refused = fleet.refusal(request, memory_mb, len(pool.waiting))
+        refused = fleet.refusal(request, memory_mb, pool)
         if refused is not None:
             return (refused,)
         return self._wait(now_ms, pool, request)
@@ -107,7 +107,7 @@ class Scheduler:
         fleet = self._fleet
         leaving: list[Action] = []
         if names_another(now_ms, pool, memory_mb, runtime):
-            if refused := fleet.refusal(request, memory_mb, len(pool.waiting)):
+            if refused := fleet.refusal(request, memory_mb, pool):
                 return (refused,)
             put_in_force(now_ms, pool, memory_mb, runtime)
             if memory_mb != pool.memory_mb:
@@ -124,7 +124,7 @@ class Scheduler:
         self, now_ms: float, request: Hashable, key: str, memory_mb: int, runtime: str
     ) -> Actions:
         limits = self.limits
-        if (refused := self._fleet.refusal(request, memory_mb, 0)) is not None:
+        if (refused := self._fleet.refusal(request, memory_mb, None)) is not None:
             return (refused,)
         forgotten = self.pools.forget_before(now_ms - limits.forget_ms)
         if len(self.pools) >= limits.apps:

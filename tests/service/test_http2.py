@@ -314,6 +314,31 @@ def test_who_attacks_is_sent_away(attack: Callable[[], bytes], code: ErrorCode) 
     assert _last(attack()) is code
 
 
+def test_many_that_wait_and_are_given_up_together_keep_their_connection() -> None:
+    """As a platform's one connection does when an app's starts hang: gRPC's core sends two
+    WINDOW_UPDATEs for each call, and resets all of them at their deadline."""
+    ours, numbers = machine(), range(1, 10_001, 2)
+    updates = [frames.window_update(number, 5) + frames.window_update(0, 5) for number in numbers]
+    opened = b"".join(
+        frame(frames.HEADERS, FULL, number, BLOCK) + update
+        for number, update in zip(numbers, updates, strict=True)
+    )
+    resets = b"".join(frames.rst_stream(number, ErrorCode.CANCEL) for number in numbers)
+    echo(ours, HELLO + opened)
+    assert len(ours.http.streams) == len(numbers)
+    echo(ours, resets, 30.0)
+    assert ours.http.closing is None
+    assert not ours.http.streams
+
+
+def test_a_connection_without_calls_may_ping_for_ever() -> None:
+    ours = machine()
+    echo(ours, HELLO)
+    for turn in range(10_000):
+        echo(ours, frame(frames.PING, 0, 0, bytes(8)), 10.0 * turn)
+    assert ours.http.closing is None
+
+
 def test_streams_beyond_the_limit_are_refused_one_by_one() -> None:
     open_for_ever = b"".join(
         frame(frames.HEADERS, FULL, 2 * each + 1, BLOCK) for each in range(150)

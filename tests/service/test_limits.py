@@ -49,6 +49,21 @@ def test_a_storm_of_one_app_does_not_starve_others() -> None:
     assert world.answers == {"assigned": 504}
 
 
+@pytest.mark.parametrize("bad", [1, 5])
+def test_starts_that_hang_leave_room_for_the_starts_of_others(bad: int) -> None:
+    world = World(Fixed(60.0), Limits(starting=100), apps=20)
+    for number in range(100 * bad):
+        world.arrive(number % bad, MB)
+    hanging = len(world.creating)
+    assert 80 <= hanging < 100
+    for app in range(bad, 20):
+        request = world.arrive(app, MB)
+        world.created(list(world.creating)[-1])
+        world.ready(list(world.starting)[-1])
+        assert request in world.serving.values()
+    assert len(world.creating) == hanging
+
+
 def test_two_storms_get_an_equal_share() -> None:
     world = World(Fixed(60.0), Limits(slots=8), apps=2)
     for _ in range(400):

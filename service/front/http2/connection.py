@@ -93,6 +93,7 @@ class Connection(Outgoing[T]):
                     raise Violation(ErrorCode.PROTOCOL_ERROR, "not HTTP/2 with prior knowledge")
                 at = len(frames.PREFACE) if len(content) >= len(frames.PREFACE) else 0
                 self._began = at > 0
+                self._calm_s = now_s
             if self._began:
                 at = self._frames(content, at)
             self._rest += content[at:]
@@ -218,6 +219,7 @@ class Connection(Outgoing[T]):
         """A stream begins."""
         stream = Stream(number, request, self._now_s, self.sending.initial_window)
         self.streams[number] = stream
+        self.calm += self.limits.nuisance_per_call
         return stream
 
     def _trailers(self, number: int, flags: int, block: bytes) -> None:
@@ -238,17 +240,17 @@ class Connection(Outgoing[T]):
         if len(payload) != 4:
             raise Violation(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM of a wrong length")
         self._known(number, "RST_STREAM")
-        self._annoy(STREAM_COST)
         stream = self.streams.get(number)
+        self._annoy_by_ending(stream)
         if stream is not None:
             self._lose(stream)
         else:
             self._listener.reset_late(number)
 
     def _stream_error(self, number: int, code: ErrorCode) -> None:
-        self._annoy(STREAM_COST)
-        self.sending.out.append(frames.rst_stream(number, code))
         stream = self.streams.get(number)
+        self._annoy_by_ending(stream)
+        self.sending.out.append(frames.rst_stream(number, code))
         if stream is not None:
             self._ended_early.append(number)
             self._lose(stream)

@@ -34,7 +34,9 @@ class ConnectionLimits:
     """What a peer may send at once that brings no work: PING, SETTINGS, RST_STREAM, empty DATA, …"""
     nuisance_per_s: float = 100.0
     nuisance_per_call: int = 6
-    """So much more for every call that was answered."""
+    """So much more for every call, from when it begins: one that waits has its WINDOW_UPDATEs too."""
+    rapid_s: float = 0.1
+    """A call that its caller resets sooner brought no work. Later it is one that was given up."""
 
 
 LIMITS = ConnectionLimits()
@@ -61,7 +63,8 @@ class Control(ABC, Generic[T]):
         self._draining = False
         self.calm = float(limits.nuisance)
         """How much more a peer may send that brings no work."""
-        self._calm_s: float | None = None
+        self._calm_s = 0.0
+        """Since when rest is not counted yet: from the preface on."""
         self._now_s = 0.0
 
     def drain(self, *, last: bool) -> None:
@@ -179,12 +182,18 @@ class Control(ABC, Generic[T]):
         if number == 0 or number > self.last_stream or number % 2 == 0:
             raise Violation(ErrorCode.PROTOCOL_ERROR, f"{what} of no stream")
 
+    def _annoy_by_ending(self, stream: Stream[T] | None) -> None:
+        """A peer ended a call before its answer: one that had hardly begun earned nothing."""
+        if stream is None:
+            self._annoy(STREAM_COST)
+        elif self._now_s - stream.began_s < self.limits.rapid_s:
+            self._annoy(STREAM_COST + self.limits.nuisance_per_call)
+
     def _annoy(self, cost: int) -> None:
         self.calm = min(self.calm, float(self.limits.nuisance)) - cost
         if self.calm < 0.0:
             limits = self.limits
-            since_s = self._now_s if self._calm_s is None else self._calm_s
-            rested = (self._now_s - since_s) * limits.nuisance_per_s
+            rested = (self._now_s - self._calm_s) * limits.nuisance_per_s
             self.calm = min(float(limits.nuisance), self.calm + rested)
             self._calm_s = self._now_s
             if self.calm < 0.0:

@@ -119,7 +119,6 @@ class Outgoing(Control[T]):
             self.reset(stream, ErrorCode.NO_ERROR)
         else:
             self._forget(stream)
-        self.calm += self.limits.nuisance_per_call
 
     def _lose(self, stream: Stream[T]) -> None:
         self._forget(stream)
