@@ -49,16 +49,26 @@ _WHOLE_APPS = "an app is the source's app: its functions share instances"
 
 def is_azure_2021(path: Path) -> bool:
     """Whether the file starts with the 2021 trace's header, in any order; it may be gzipped."""
+    return set(_COLUMNS_2021) <= _begin_of_header(path)
+
+
+def is_day_of_azure_2019(path: Path) -> bool:
+    """Whether the file is one of the 2019 trace's, by the columns that each kind of them has."""
+    return {"HashOwner", "HashApp"} <= _begin_of_header(path)
+
+
+def _begin_of_header(path: Path) -> set[str]:
+    """The columns in the first bytes of a CSV file, which may be gzipped; none of another file."""
     name = path.name.removesuffix(".gz")
     if not path.is_file() or not name.endswith((".csv", ".txt")):
-        return False
+        return set()
     try:
         with gzip.open(path) if name != path.name else path.open("rb") as file:
             header = file.readline(200)
     except (EOFError, OSError, zlib.error) as error:
         raise TraceError(f"{path}: not a whole gzip file ({error}); get it again") from None
     columns = header.removeprefix(b"\xef\xbb\xbf").decode(errors="replace").strip().split(",")
-    return set(_COLUMNS_2021) <= {column.strip('"') for column in columns}
+    return {column.strip('"') for column in columns}
 
 
 def is_azure_2019(path: Path) -> bool:

@@ -64,7 +64,8 @@ def read_contest(path: Path, set_name: str | None = None) -> Trace:
     sets = _sets_in_folder(path) if path.is_dir() else _sets_in_archive(path)
     if not sets:
         raise TraceError(
-            f"{path}: no data set here: a folder with `requests` and `metas` is wanted"
+            f"{path}: no data set here: a folder with `requests` and `metas` is wanted; unpack an"
+            " archive of other files, and give one of them"
         )
     if set_name is None and len(sets) > 1:
         names = ", ".join(sorted(sets))

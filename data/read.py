@@ -9,7 +9,13 @@ from pathlib import Path
 
 from polars.exceptions import PolarsError
 
-from warmscaler.data.azure import is_azure_2019, is_azure_2021, read_azure_2019, read_azure_2021
+from warmscaler.data.azure import (
+    is_azure_2019,
+    is_azure_2021,
+    is_day_of_azure_2019,
+    read_azure_2019,
+    read_azure_2021,
+)
 from warmscaler.data.columnar import is_own_parquet, read_parquet, write_parquet
 from warmscaler.data.contest import is_contest, read_contest, write_contest
 from warmscaler.data.recording import is_recording, read_recording
@@ -96,6 +102,11 @@ def _reader_of_one(path: Path, seed: int) -> Callable[[], Trace] | None:
         return partial(read_parquet, path)
     if is_azure_2019(path):
         return partial(read_azure_2019, path, seed)
+    if is_day_of_azure_2019(path):
+        raise TraceError(
+            f"{path}: one file of Azure Functions 2019; give the folder that holds it and the durations'"
+            f" and memory's files: {path.parent}"
+        )
     if is_azure_2021(path):
         return partial(read_azure_2021, path, seed)
     return None

@@ -15,16 +15,19 @@ import orjson
 import polars as pl
 
 from warmscaler.data.tables.table import Table
+from warmscaler.data.trace import TraceError
 
 _REPORT = re.compile(r"REPORT RequestId: \S+\s+Duration: ([\d.]+) ms")
 _MEMORY = re.compile(r"Memory Size: (\d+) MB")
 _START = re.compile(r"(?:Init|Restore) Duration: ([\d.]+) ms")
 _STATUS = re.compile(r"Status: (\w+)")
+_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}[0-9.,]*(?:Z|[+-]\d{2}:?\d{2})?")
 _GROUP = "/aws/lambda/"
 _MESSAGE = ("message", "@message")
 _TIME = ("timestamp", "@timestamp", "time", "ingestionTime")
 _GROUPS = ("@log", "logGroup", "logGroupName", "log_group")
 _KNOWN = "end=end,duration=duration:ms,memory=memory:mb,init=init:ms,status=status"
+_TIMED = "export them with their times, as aws logs tail prints them"
 _NO_NAME = "no line names its function: {name}, as the file is called (another: --map app==NAME)"
 
 
@@ -34,13 +37,14 @@ def is_report_text(content: bytes) -> bool:
 
 
 def reports_in_text(where: str, name: str, text: str) -> Table:
-    """Of lines as `aws logs tail` prints them or an export to S3 holds them: time first."""
+    """Of lines as `aws logs tail` and `sam logs` print them or an export to S3 holds them: a time
+    stands before the report."""
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         if (report := _report(line[line.find("{") :] if line.find("{") >= 0 else line)) is None:
             continue
-        end = report.pop("end", None) or (line.split(maxsplit=1) or [""])[0]
-        rows.append({"line": number, "end": end if end[:1].isdigit() else None, **report})
+        end = report.pop("end", None) or next(iter(_INSTANT.findall(line)), None)
+        rows.append({"line": number, "end": end, **report})
     return _table(where, name, rows)
 
 
@@ -54,11 +58,9 @@ def reports_in_rows(
     )
     found = []
     for number, row in rows:
-        if message is None:
-            report = _platform_report(row)
-        else:
-            text = row.get(message)
-            report = _report(text) if isinstance(text, str) else None
+        text = row.get(message) if message else None
+        # In the JSON format of logs a function's own lines have messages, and reports none.
+        report = _report(text) if isinstance(text, str) else _platform_report(row)
         if report is not None:
             at = row.get(time) if time else None
             said = report.pop("end", None)
@@ -129,6 +131,8 @@ def _platform_report(event: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _table(where: str, name: str, rows: list[dict[str, Any]]) -> Table:
     lines = [row["line"] for row in rows]
+    if all(row["end"] is None for row in rows):
+        raise TraceError(f"{where}:{lines[0]}: no time stands by its reports; {_TIMED}")
     known = _KNOWN
     notes: tuple[str, ...] = ()
     names = ["end", "duration", "memory", "init", "status"]

@@ -11,7 +11,7 @@ import polars as pl
 from warmscaler.data.tables.missing import refuse_missing
 from warmscaler.data.tables.roles import Role, guess, parse_map
 from warmscaler.data.tables.table import Table
-from warmscaler.data.tables.units import durations_ms, instants_ms, memory_mb
+from warmscaler.data.tables.units import durations_ms, instants_ms, memory_mb, refuse_other_unit
 from warmscaler.data.trace import LIMITS, App, IntArray, Trace, TraceError
 
 DEFAULT_MEMORY_MB = 256
@@ -232,6 +232,8 @@ class _Columns:
             return None
         column = self.table.frame[role.column]
         values, taken = instants_ms(self.table, column, role.unit)
+        if role.unit and not role.unit_told:
+            refuse_other_unit(self.table, column, role.unit)
         mend = "fill it in, or leave the line out"
         self.table.refuse(values, values.is_null(), "is empty", mend)
         self.taken.append(f"{name}=`{role.column}` ({taken})")

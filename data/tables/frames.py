@@ -11,6 +11,7 @@ import polars as pl
 from warmscaler.data.read import read_app_facts
 from warmscaler.data.read import read_trace as read_any
 from warmscaler.data.tables.build import AppFacts, layout_of, to_trace
+from warmscaler.data.tables.sources import flat_frame
 from warmscaler.data.tables.table import Table
 from warmscaler.data.trace import Trace, TraceError
 
@@ -50,7 +51,7 @@ def trace_from_frame(
 ) -> Trace:
     """See `Trace.from_frame`."""
     layout = layout_of(_told(columns), memory_mb=memory_mb, init_ms=init_ms, apps=_facts(apps))
-    return to_trace(Table("frame", _polars(frame)), layout, name)
+    return to_trace(Table("frame", flat_frame(_polars(frame))), layout, name)
 
 
 def frame_of(trace: Trace) -> pl.DataFrame:

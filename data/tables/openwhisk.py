@@ -18,6 +18,7 @@ _KNOWN = (
     "app=action,arrival=arrival:ms,duration=run:ms,memory=memory:mb,init=initTime:ms,status=good,"
     "runtime=kind,timeout=timeout:ms"
 )
+_LEFT_OUT = "{count:,} activations of sequences and triggers left out: they take no container"
 _BROKEN = 2
 """A response's statusCode from which on the container is not used again: 0 is success, 1 an error
 that the action returned, 2 one of its container, 3 one of the platform."""
@@ -30,26 +31,39 @@ def is_activation(record: Mapping[str, Any]) -> bool:
 
 def activations(where: str, records: Iterable[tuple[int | None, Mapping[str, Any]]]) -> Table:
     """A table of (line, record). Raises TraceError for a record that is none."""
-    rows, lines = [], []
+    rows, lines, others = [], [], 0
     for place, (line, record) in enumerate(records, start=1):
         try:
-            rows.append(_row(record))
+            row = _row(record)
         except (KeyError, TypeError, ValueError) as error:
             at = f"{where}: record {place}" if line is None else f"{where}:{line}"
             raise TraceError(
                 f"{at}: no whole activation ({type(error).__name__}: {error}); start, duration or end"
                 " and name are wanted, as `wsk activation get` prints them"
             ) from None
+        if row is None:
+            others += 1
+            continue
+        rows.append(row)
         lines.append(place if line is None else line)
+    if not rows:
+        raise TraceError(
+            f"{where}: sequences and triggers only; get their actions' activations too"
+        )
     frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
-    return Table(where, frame, lines.__getitem__, _KNOWN)
+    notes = (_LEFT_OUT.format(count=others),) if others else ()
+    return Table(where, frame, lines.__getitem__, _KNOWN, notes=notes)
 
 
-def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+def _row(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """None for what runs in no container of its own: a sequence, whose actions have records of
+    their own, and a trigger, which has no end."""
     about = {each["key"]: each.get("value") for each in record.get("annotations", [])}
     limits = about.get("limits") or {}
     start_ms = int(record["start"])
     whole_ms = record.get("duration")
+    if about.get("kind") == "sequence" or (whole_ms is None and record.get("end") == 0):
+        return None
     if whole_ms is None:
         whole_ms = int(record["end"]) - start_ms
     init_ms = int(about.get("initTime") or 0)

@@ -13,8 +13,8 @@ NAMES: dict[str, str] = {
     "app": "app function service application action functionname appname appid functionid func fn"
     " applicationname servicename actionname funcname workload deployment revision revisionname"
     " kuberneteslabelsservingknativedevservice kuberneteslabelsservingknativedevrevision endpoint"
-    " model modelname handler metakey hashfunction hashapp authority requestauthority host"
-    " upstreamcluster name key",
+    " k8spodservingknativedevservice model modelname handler metakey hashfunction hashapp authority"
+    " requestauthority host upstreamcluster name key",
     "arrival": "arrival arrivaltime arrivaltimestamp arrivedat start starttime starttimestamp"
     " startedat startdate begin begintime invocationtime invokedat requesttimestamp submittime"
     " eventtime timestamp ts time datetime timegenerated createdat at date",
@@ -52,6 +52,7 @@ class Role:
     """The one told, or that the column's name ends in."""
     constant: str | None = None
     told: bool = False
+    unit_told: bool = False
 
 
 def parse_map(text: str) -> dict[str, Role]:
@@ -75,7 +76,7 @@ def parse_map(text: str) -> dict[str, Role]:
         column, colon, unit = value.rpartition(":")
         known = unit if unit in UNITS.get(name, ()) else UNIT_OF_WORD.get(unit.lower(), "")
         if colon and known in UNITS.get(name, ()):
-            roles[name] = Role(column, known, told=True)
+            roles[name] = Role(column, known, told=True, unit_told=True)
         else:
             roles[name] = Role(value, unit_of(name, value), told=True)
     return roles

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -23,7 +25,10 @@ from warmscaler.data.tables.openwhisk import activations, is_activation
 from warmscaler.data.tables.table import Table
 from warmscaler.data.trace import TraceError
 
-_LISTS = ("events", "logEvents", "results", "activations", "records", "items", "data", "requests")
+_LISTS = (
+    *("events", "logEvents", "results", "activations", "records", "items", "data", "requests"),
+    *("rows", "docs"),  # CouchDB's _all_docs and _find
+)
 """Where a JSON document that is one object may keep its rows."""
 _OF_ALL_ROWS = ("logGroup", "logGroupName", "logStream")
 """What such a document says of all of them."""
@@ -32,6 +37,22 @@ _UNKNOWN = (
     "no known trace: CSV with a header, JSON lines, Parquet or a log is wanted; see scaler trace"
     " formats"
 )
+_PACKED = {
+    b"PK\x03\x04": ("zip", "unzip"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -d"),
+    b"BZh": ("bzip2", "bunzip2"),
+    b"\xfd7zXZ": ("xz", "unxz"),
+    b"Rar!": ("rar", "unrar x"),
+    b"7z\xbc\xaf": ("7z", "7z x"),
+}
+"""How a file packed otherwise begins, and what unpacks it."""
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""As PowerShell and spreadsheets begin theirs."""
+_WSK = (b"activations", b"ok: got activation ")
+"""What OpenWhisk's `wsk activation list --full` and `get` print before records, on a line."""
+_DECIMAL_COMMA = r"^\s*-?\d+(,\d+)?\s*$"
+_NULLS = ["NULL", "null", "\\N"]
+"""What databases export where there is no value."""
 _DEEPEST = 6
 _NO_VALUE = "-"
 """What Envoy and most proxies write where there is none."""
@@ -50,7 +71,20 @@ def table_of(content: bytes, where: str, name: str) -> Table:
             raise TraceError(f"{where}: not a whole gzip file ({error}); get it again") from None
     if content[:4] == b"PAR1":
         return _parquet(content, where)
+    for begins, (kind, unpack) in _PACKED.items():
+        if content.startswith(begins):
+            raise TraceError(f"{where}: packed with {kind}; unpack it first: {unpack} {where}")
+    if content[:2] in _UTF_16:
+        content = content.decode("utf-16", errors="replace").encode()
     content = content.removeprefix(b"\xef\xbb\xbf")
+    if content.startswith(b"Datetime ") and b"Activation ID" in content[:100]:
+        raise TraceError(
+            f"{where}: a list to be read by people; get the records: wsk activation list --full"
+        )
+    if content.lstrip().startswith(_WSK):
+        content = b"\n".join(
+            b"" if line.startswith(_WSK) else line for line in content.split(b"\n")
+        )
     if not content.strip():
         raise TraceError(f"{where}: empty; get it again")
     first = content.lstrip()[:1]
@@ -60,7 +94,9 @@ def table_of(content: bytes, where: str, name: str) -> Table:
         text = content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise TraceError(f"{where}:{line}: not text in UTF-8: {_UNKNOWN}") from None
+        raise TraceError(
+            f"{where}:{line}: not text in UTF-8; save it so, if it is text; else {_UNKNOWN}"
+        ) from None
     if is_report_text(content):
         header = next(csv.reader([text.lstrip().splitlines()[0]]), [])
         if not {"message", "@message"} & {each.strip() for each in header}:
@@ -70,10 +106,20 @@ def table_of(content: bytes, where: str, name: str) -> Table:
 
 def _parquet(content: bytes, where: str) -> Table:
     try:
-        return Table(where, pl.read_parquet(io.BytesIO(content)))
+        return Table(where, flat_frame(pl.read_parquet(io.BytesIO(content))))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise TraceError(f"{where}: not a whole Parquet file ({reason}); get it again") from None
+
+
+def flat_frame(frame: pl.DataFrame) -> pl.DataFrame:
+    """Nested fields as columns with dotted names."""
+    for _ in range(_DEEPEST):
+        nested = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Struct)]
+        if not nested:
+            break
+        frame = frame.unnest(nested, separator=".")
+    return frame
 
 
 def _csv(text: str, where: str, name: str) -> Table:
@@ -95,6 +141,7 @@ def _csv(text: str, where: str, name: str) -> Table:
             separator=separator,
             has_header=not headless,
             infer_schema=False,
+            null_values=_NULLS,
         )
     except pl.exceptions.PolarsError:
         raise TraceError(_ragged(text, separator, where)) from None
@@ -103,7 +150,8 @@ def _csv(text: str, where: str, name: str) -> Table:
     if frame.is_empty():
         raise TraceError(f"{where}: no rows after the header in it")
     line_of = _csv_lines(text, separator, headless)
-    table = Table(where, frame, line_of)
+    frame, notes = _decimal_points(frame) if separator != "," else (frame, ())
+    table = Table(where, frame, line_of, notes=notes)
     if found := of_insights(table):
         return found
     if {"message", "@message"} & set(header):
@@ -111,6 +159,19 @@ def _csv(text: str, where: str, name: str) -> Table:
         if lambdas := reports_in_rows(where, name, header, rows):
             return lambdas
     return table
+
+
+def _decimal_points(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Columns whose values all are numbers, some with a decimal comma, with a point; and a note."""
+    with_commas = [
+        each.name
+        for each in frame
+        if each.str.contains(",", literal=True).any() and each.str.contains(_DECIMAL_COMMA).all()
+    ]
+    if not with_commas:
+        return frame, ()
+    said = f"commas in {', '.join(f'`{each}`' for each in with_commas)} taken as decimal points"
+    return frame.with_columns(pl.col(with_commas).str.replace(",", ".", literal=True)), (said,)
 
 
 def _csv_lines(text: str, separator: str, headless: bool) -> Callable[[int], int]:
@@ -178,9 +239,7 @@ def _records(content: bytes, where: str) -> list[tuple[int | None, Mapping[str, 
         try:
             whole = orjson.loads(content)
         except orjson.JSONDecodeError as error:
-            raise TraceError(
-                f"{where}:{error.lineno}: not JSON ({error.msg}); an object a line, or one document"
-            ) from None
+            whole = _documents(content, where, error.lineno, error.msg)
     elif sum(1 for each in lines if each.strip()) == 1:
         whole = orjson.loads(content)
     if whole is not None:
@@ -205,6 +264,29 @@ def _records(content: bytes, where: str) -> list[tuple[int | None, Mapping[str, 
     return found
 
 
+def _documents(content: bytes, where: str, line: int, says: str) -> list[Any]:
+    """What stands in documents one after another, as `jq` and Firehose write them.
+
+    Raises TraceError, `says` at `line`, where not even one is whole.
+    """
+    text = content.decode(errors="replace")
+    found: list[Any] = []
+    decode = json.JSONDecoder().raw_decode
+    begin = 0
+    while (begin := re.compile(r"\s*").match(text, begin).end()) < len(text):  # type: ignore[union-attr]
+        try:
+            document, begin = decode(text, begin)
+        except (json.JSONDecodeError, RecursionError) as error:
+            if found and isinstance(error, json.JSONDecodeError):
+                line, says = error.lineno, error.msg
+            raise TraceError(
+                f"{where}:{line}: not JSON ({says}); an object a line, or whole documents, are"
+                " wanted: leave out what is none"
+            ) from None
+        found += _rows_of(document, where)
+    return found
+
+
 def _is_json(line: bytes) -> bool:
     try:
         orjson.loads(line)
@@ -218,7 +300,7 @@ def _rows_of(whole: Any, where: str) -> Iterable[Mapping[str, Any]]:
         lists = [key for key in _LISTS if isinstance(whole.get(key), list)]
         if lists:
             outer = {key: whole[key] for key in _OF_ALL_ROWS if key in whole}
-            inner = [_pairs(row) for row in whole[lists[0]]]
+            inner = [_pairs(_document(row)) for row in whole[lists[0]] if not _is_design(row)]
             rows = [outer | row if isinstance(row, dict) else row for row in inner]
         else:
             rows = [whole]
@@ -232,6 +314,18 @@ def _rows_of(whole: Any, where: str) -> Iterable[Mapping[str, Any]]:
     return rows
 
 
+def _document(row: Any) -> Any:
+    """CouchDB's _all_docs and views: a row holds a document, or what the view keeps of it."""
+    if isinstance(row, dict) and {"id", "key", "value"} <= row.keys():
+        return row.get("doc", row["value"])
+    return row
+
+
+def _is_design(row: Any) -> bool:
+    """Whether it is no document of CouchDB's but how one is looked at."""
+    return isinstance(row, dict) and str(row.get("_id", row.get("id"))).startswith("_design/")
+
+
 def _pairs(row: Any) -> Any:
     """CloudWatch's get-query-results: a row is a list of {field, value}."""
     if isinstance(row, list) and all(isinstance(each, dict) and "field" in each for each in row):
@@ -243,12 +337,22 @@ def _flat(record: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[s
     """Fields by dotted name; lists are left out, they are no column."""
     fields: dict[str, Any] = {}
     for key, value in record.items():
+        if key == "log" and isinstance(value, str) and value.startswith("{"):
+            value = _object(value)
         if isinstance(value, dict):
             if depth < _DEEPEST:
                 fields |= _flat(value, f"{prefix}{key}.", depth + 1)
         elif not isinstance(value, list):
             fields[prefix + key] = None if value == _NO_VALUE else value
     return fields
+
+
+def _object(text: str) -> Any:
+    """The JSON in `text`, or the text where it is none."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:

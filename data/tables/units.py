@@ -39,10 +39,20 @@ UNIT_OF_WORD = {word: unit for unit, words in _WORDS.items() for word in words.s
 EPOCH_BANDS = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16), "ns": (1e17, 1e19)}
 """In which unit a number since 1970 lies between 1973 and 2286."""
 _ISO = (
-    r"^\s*(?P<date>\d{4}-\d{2}-\d{2})[T ](?P<time>\d{2}:\d{2}:\d{2})(?:[.,](?P<part>\d{1,9}))?"
-    r"\s*(?P<zone>Z|z|UTC|[+-]\d{2}:?\d{2})?\s*$"
+    r"^\s*(?P<year>\d{4})-?(?P<month>\d{2})-?(?P<day>\d{2})[Tt ]"
+    r"(?P<hour>\d{2}):?(?P<minute>\d{2})(?::?(?P<second>\d{2})(?:[.,](?P<part>\d{1,9}))?)?"
+    r"\s*(?P<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?(?: UTC)?\s*$"
 )
-_WITH_UNIT = r"^\s*(?P<number>[0-9.eE+-]+)\s*(?P<unit>ns|us|µs|ms|s|m|min|h)\s*$"
+_N = r"([0-9.]+(?:e[+-]?\d+)?)\s*"
+_WITH_UNITS = (
+    rf"(?i)^\s*(?:PT)?(?:{_N}h)?(?:{_N}m(?:in)?)?(?:{_N}s)?"
+    rf"(?:{_N}ms)?(?:{_N}[uµμ]s)?(?:{_N}ns)?\s*$"
+)
+"""Go's 1m0.5s, 20ms and 300µs, ISO 8601's PT1M0.5S."""
+_CLOCK = r"^\s*(?:(\d+) days?,? )?(\d+):(\d{2}):(\d{2}(?:\.\d+)?)\s*$"
+"""Python's and SQL's 0:00:00.12, and pandas' 0 days 00:00:00.12."""
+_SIZE = r"(?i)^\s*(?P<number>[0-9.]+(?:e[+-]?\d+)?)\s*(?P<unit>[kmg]i?b?|b|bytes)\s*$"
+"""Memory as Docker's 512MB, Kubernetes' 512Mi."""
 _LATEST_MS = 253_402_300_799_999.0  # the end of the year 9999, as LIMITS of a trace
 
 
@@ -62,12 +72,15 @@ def instants_ms(table: Table, column: pl.Series, unit: str | None) -> tuple[pl.S
         first = column.drop_nulls().str.strip_chars().head(1)
         if len(first) and re.match(_ISO, first[0]):
             return _iso_ms(table, column)
-    number = _number(table, column, "is no instant", "write ISO 8601 or a number since 1970")
+    mend = "write all as ISO 8601, day and time, or all as numbers since 1970"
+    number = _number(table, column, "is no instant", mend)
     taken = unit or _epoch_unit(table, column, number)
     ms = number * TIME_UNITS[taken]
     whole = column.cast(pl.Int64, strict=False)
-    if taken == "ns" and not whole.null_count():  # more digits than a float has
-        ms = (whole // 1000).cast(pl.Float64) / 1000.0
+    if taken == "ns":  # more digits than a float has
+        exact = not column.dtype.is_float() and not whole.null_count()
+        # The float next to a whole ms is not the ms before.
+        ms = (whole // 1000).cast(pl.Float64) / 1000.0 if exact else ms.round(3)
     mend = f"say its unit, as arrival={column.name}:ms (one of {', '.join(TIME_UNITS)})"
     table.refuse(column, ms > _LATEST_MS, f"taken in {taken} is after the year 9999", mend)
     table.refuse(column, ms < 0.0, "is negative", "times count from 1970, or from a start at 0")
@@ -75,28 +88,69 @@ def instants_ms(table: Table, column: pl.Series, unit: str | None) -> tuple[pl.S
     return ms, f"{taken} {since}"
 
 
+def refuse_other_unit(table: Table, column: pl.Series, unit: str) -> None:
+    """Raises TraceError where instants, by the column's name in `unit`, lie between 2001 and 2103 in
+    another and in January 1970 in this one."""
+    if column.dtype.is_temporal():
+        return
+    number = column.cast(pl.Float64, strict=False)
+    low, high = (float(number.min() or 0.0), float(number.max() or 0.0))  # type: ignore[arg-type]
+    for other in EPOCH_BANDS:
+        first, last = (each * 1e3 / TIME_UNITS[other] for each in (1e9, 4.2e9))
+        if other != unit and first <= low and high < last:
+            raise TraceError(
+                f"{table.where}: field `{column.name}` is not in {unit}, as its name says: from"
+                f" {low:.15g} on it looks like {other} since 1970; say it, as"
+                f" arrival={column.name}:{other} (or :{unit}, if it is)"
+            )
+
+
 def durations_ms(table: Table, column: pl.Series, unit: str | None) -> tuple[pl.Series, str]:
     """Durations as milliseconds (Float64, empty ones stay empty), and what they were taken for."""
     if isinstance(column.dtype, pl.Duration):
         return column.cast(pl.Duration("us")).dt.total_microseconds() / 1000.0, "durations"
-    if column.dtype == pl.String and unit is None:
-        split = column.str.extract_groups(_WITH_UNIT)
-        units, numbers = split.struct.field("unit"), split.struct.field("number")
-        if units.drop_nulls().len():  # Go and its like: 1.5s, 20ms, 300µs
-            number = numbers.cast(pl.Float64, strict=False)
-            bad = number.is_null() & column.is_not_null()
-            table.refuse(column, bad, "is no duration with a unit", "write as 1.5s, 20ms or 300us")
-            every = {**TIME_UNITS, "µs": TIME_UNITS["us"], "m": TIME_UNITS["min"]}
-            scale = units.replace_strict(list(every), list(every.values()), default=None)
-            return number * scale, "numbers with units"
+    if _has_words(column):
+        spelt_ms = _spelt_ms(column)
+        if spelt_ms.count():
+            bad = spelt_ms.is_null() & column.is_not_null()
+            mend = "write as 1.5s, 20ms or 300us, like others"
+            table.refuse(column, bad, "is no duration with a unit", mend)
+            return spelt_ms, "numbers with units"
     number = _number(table, column, "is no number", "mend the line or leave it out")
     taken = unit or "ms"
     said = taken if unit else f"{taken}, as no unit is named: say {column.name}:s if it is another"
     return number * TIME_UNITS[taken], said
 
 
+def _spelt_ms(column: pl.Series) -> pl.Series:
+    """Of text that names its units, or is as a clock shows it; empty where it does neither."""
+    found = []
+    for pattern, scales in (
+        (_WITH_UNITS, [3.6e6, 6e4, 1e3, 1.0, 1e-3, 1e-6]),
+        (_CLOCK, [8.64e7, 3.6e6, 6e4, 1e3]),
+    ):
+        groups = column.str.extract_groups(pattern).struct.unnest()
+        parts = [
+            part.cast(pl.Float64, strict=False) * by
+            for part, by in zip(groups, scales, strict=True)
+        ]
+        whole = pl.sum_horizontal(parts)
+        some = ~pl.all_horizontal(*(part.is_null() for part in parts))
+        found.append(pl.when(some).then(whole))
+    return pl.select(pl.coalesce(found)).to_series().alias(column.name)
+
+
 def memory_mb(table: Table, column: pl.Series, unit: str | None) -> tuple[pl.Series, str]:
     """Memory as megabytes (Float64, empty ones stay empty), and what it was taken for."""
+    if _has_words(column):
+        spelt = column.str.extract_groups(_SIZE).struct
+        number, units = spelt.field("number").cast(pl.Float64, strict=False), spelt.field("unit")
+        if number.count():
+            bad = number.is_null() & column.is_not_null()
+            table.refuse(column, bad, "is no size with a unit", "write as 512MB, 512Mi or 2GB")
+            scales = {each[:1]: by for each, by in MEMORY_UNITS.items()}
+            letter = units.str.to_lowercase().str.head(1)
+            return number * letter.replace_strict(scales, default=None), "numbers with units"
     number = _number(table, column, "is no number", "mend the line or leave it out")
     said = ""
     if unit is None:
@@ -105,6 +159,13 @@ def memory_mb(table: Table, column: pl.Series, unit: str | None) -> tuple[pl.Ser
         unit = "b" if isinstance(middle, float) and middle >= 2.0**20 else "mb"
         said = f", as no unit is named: say {column.name}:gb if it is another"
     return number * MEMORY_UNITS[unit], f"{unit.upper()}{said}"
+
+
+def _has_words(column: pl.Series) -> bool:
+    """Whether it is text that is not all numbers."""
+    if column.dtype != pl.String:
+        return False
+    return column.str.strip_chars().cast(pl.Float64, strict=False).count() < column.count()
 
 
 def _number(table: Table, column: pl.Series, says: str, mend: str) -> pl.Series:
@@ -137,9 +198,11 @@ def _epoch_unit(table: Table, column: pl.Series, number: pl.Series) -> str:
 
 
 def _iso_ms(table: Table, column: pl.Series) -> tuple[pl.Series, str]:
-    split = column.str.extract_groups(_ISO)
-    part, zone = split.struct.field("part"), split.struct.field("zone")
-    text = split.struct.field("date") + " " + split.struct.field("time")
+    split = column.str.extract_groups(_ISO).struct
+    part, zone = split.field("part"), split.field("zone")
+    clock = [split.field(each) for each in ("hour", "minute", "second")]
+    day = split.field("year") + "-" + split.field("month") + "-" + split.field("day")
+    text = day + " " + clock[0] + ":" + clock[1] + ":" + clock[2].fill_null("00")
     whole = text.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="ms", strict=False)
     mend = "write it as 2026-01-31T09:30:00.250Z, like the first"
     table.refuse(column, whole.is_null(), "is no instant by ISO 8601", mend)

@@ -248,7 +248,7 @@ BAD: list[tuple[str, str]] = [
     (GOOD + "a,,5\n", ":3: field `ts` is empty; fill it in"),
     (GOOD + ",1717236001,5\n", ":3: field `fn` is empty; fill it in"),
     (GOOD + "a,1717236001,\n", ":3: field `took_ms` is empty; fill it in"),
-    (GOOD + "a,soon,5\n", ":3: field `ts` is no instant: 'soon'; write ISO 8601 or a number"),
+    (GOOD + "a,soon,5\n", ":3: field `ts` is no instant: 'soon'; write all as ISO 8601, day"),
     (GOOD + "a,1717236001,long\n", ":3: field `took_ms` is no number: 'long'"),
     (GOOD + "a,1717236001,nan\n", ":3: field `took_ms` is no number: 'nan'"),
     (GOOD + "a,1717236001,-5\n", ":3: field `took_ms` is negative: -5.0"),
