@@ -15,7 +15,8 @@ _RECENT = 512
 class Bounds:
     """Turns the target of a look into the replicas wanted, and says which rule changed it.
 
-    Steps are counted from the look before: within one look, asking again gives no more of them.
+    Steps are counted from the look before: within one look, asking again gives no more of them. A
+    look is another one from 3/4 of `look_s` on, for none comes at exactly its time.
     """
 
     __slots__ = ("_before", "_last_s", "_look_s", "_now", "_overrides", "_recent", "_spec")
@@ -31,7 +32,7 @@ class Bounds:
     def apply(self, now_s: float, target: int, in_use: int) -> tuple[int, str]:
         """The replicas wanted at `now_s`, and the rule that changed `target` last ("" for none)."""
         spec, rule = self._spec, ""
-        if now_s >= self._last_s + self._look_s:
+        if now_s >= self._last_s + 0.75 * self._look_s:
             self._before, self._last_s = self._now, now_s
         wanted = target
         cooled = self._cooled(now_s, target)

@@ -72,9 +72,12 @@ class Terms(NamedTuple):
 
 
 def terms_of(spec: AppSpec) -> Terms:
-    """The terms of an app at its price, seconds of waiting per GB·s."""
+    """The terms of an app at its price, seconds of waiting per GB·s; with an objective at the price
+    whose newsvendor is as sure: a miss over a miss and a held look."""
     second = spec.price * spec.memory_mb / 1024.0
     miss_s = spec.start_s + spec.reaction_s
+    if spec.objective is not None:
+        second = miss_s * (1.0 - spec.objective) / spec.objective / LOOK_S
     return Terms(
         second * LOOK_S,
         miss_s,

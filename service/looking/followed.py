@@ -30,6 +30,7 @@ class Followed:
     __slots__ = (
         "asked_s",
         "changed",
+        "failures",
         "observed",
         "observed_s",
         "planner",
@@ -57,6 +58,8 @@ class Followed:
         """Why the last look brought no number."""
         self.retry_s = 0.0
         """A query that cannot be answered is not asked before."""
+        self.failures = 0
+        """How often in a row nobody answered it who answered others."""
         self.changed: dict[Callable[[], None], None] = {}
         """Called after every look."""
 
@@ -86,8 +89,11 @@ class Followed:
         self.tell()
 
     def floor(self, now_s: float, hold_s: float) -> Wanted | None:
-        """What is wanted; None where nothing was observed for longer than `hold_s`."""
-        return self.wanted if now_s - self.observed_s <= hold_s else None
+        """What is wanted; None where nothing was observed for longer than `hold_s`.
+
+        Nor where the clock was put back by more: what is observed from there on is older.
+        """
+        return self.wanted if abs(now_s - self.observed_s) <= hold_s else None
 
     def tell(self) -> None:
         """Whoever waits for a look."""

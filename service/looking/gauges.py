@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from warmscaler.service.looking.followed import Followed
 from warmscaler.service.looking.looking import Looking
+from warmscaler.service.looking.place import Place
 from warmscaler.service.observability.counts import app_label
 from warmscaler.service.observability.health import Health
 
@@ -47,8 +50,7 @@ class Gauges:
         came = GaugeMetricFamily(
             "scaler_observed_concurrency", "Requests at once as last observed.", labels=("app",)
         )
-        for app in looking:
-            label = app_label(app.spec.app)
+        for label, app in self._shown().items():
             floor = looking.floor(app)
             if floor is None or app.observed is None:
                 continue
@@ -58,6 +60,23 @@ class Gauges:
             for probability, concurrency in floor.quantiles:
                 forecast.add_metric((label, f"{probability:g}"), concurrency)
         yield from (wanted, forecast, lead, came)
+
+    def _shown(self) -> dict[str, Followed]:
+        """By label. Two triggers of a ScaledObject, and one before and after it was edited, have one
+        name: of those that were asked for of late the one that wants most, as the HPA takes it."""
+        looking, now_s = self._looking, self._looking.now_s()
+        named: dict[str, list[tuple[float, int, Followed]]] = {}
+        for app in looking:
+            floor = looking.floor(app)
+            asked_s = now_s if app.streams else app.asked_s
+            wants = -1 if floor is None else floor.replicas
+            named.setdefault(app_label(app.spec.app), []).append((asked_s, wants, app))
+        shown = {}
+        for label, every in named.items():
+            late_s = max(asked_s for asked_s, _, _ in every) - looking.options.hold_s
+            of_late = [(wants, app) for asked_s, wants, app in every if asked_s >= late_s]
+            _, shown[label] = max(of_late, key=itemgetter(0))
+        return shown
 
     def _of_places(self) -> Iterator[Metric]:
         away = GaugeMetricFamily(
@@ -69,9 +88,11 @@ class Gauges:
         failed = CounterMetricFamily(
             "scaler_prometheus_failures", "Of them, those not answered.", labels=("address",)
         )
-        for name, place in self._looking.places.items():
-            label = app_label(name)
-            away.add_metric((label,), float(place.problem is not None))
-            asked.add_metric((label,), place.asked)
-            failed.add_metric((label,), place.failed)
+        named: dict[str, list[Place]] = {}
+        for place in self._looking.places.values():
+            named.setdefault(app_label(place.name), []).append(place)
+        for label, every in named.items():
+            away.add_metric((label,), float(any(place.problem is not None for place in every)))
+            asked.add_metric((label,), sum(place.asked for place in every))
+            failed.add_metric((label,), sum(place.failed for place in every))
         yield from (away, asked, failed)

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 from warmscaler.service.looking.followed import Followed
 from warmscaler.service.looking.options import LookingOptions
-from warmscaler.service.looking.prometheus import Away, Prometheus
-from warmscaler.service.looking.queries import QueryError, Sample
+from warmscaler.service.looking.prometheus import Prometheus
+from warmscaler.service.looking.queries import Away, QueryError, Sample
 
 log = logging.getLogger("scaler.looking")
 
@@ -37,7 +37,8 @@ class Place:
         now_s: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
-        """`chance` gives numbers from 0 to 1: places must not agree on when to try again."""
+        """`name` is its address as it may be shown; `chance` gives numbers from 0 to 1: places must
+        not agree on when to try again."""
         self.name = name
         self.apps: dict[Followed, None] = {}
         self.problem: str | None = None
@@ -49,6 +50,8 @@ class Place:
         self._now_s = now_s
         self._chance = chance
         self._called = asyncio.Event()
+        self._failures = 0
+        """In a row."""
         self._slice_s = 0.0
 
     def add(self, app: Followed) -> None:
@@ -58,22 +61,19 @@ class Place:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        interval_s, failures = self._options.interval_s, 0
         due_s = self._due_s()
         while True:
             self._called.clear()
+            due_s = min(due_s, self._due_s())  # a clock may be put back
             try:
                 await self._catch_up(due_s)
                 if self._now_s() >= due_s:
                     await self._look()
                     due_s = self._due_s()
-                self._well()
-                failures = 0
             except Away as away:
-                failures += 1
+                self._failures += 1
                 self._away(str(away))
-                pause_s = min(RETRY_FIRST_S * 2.0 ** min(failures - 1, 10), interval_s)
-                await asyncio.sleep(pause_s * (0.5 + self._chance() / 2.0))
+                await asyncio.sleep(self._pause_s(self._failures, self._options.interval_s))
                 continue
             if not self._behind():
                 with suppress(TimeoutError):
@@ -98,14 +98,25 @@ class Place:
                 return
             from_s = max(app.seen_s + options.interval_s, now_s - options.history_s)
             from_s = (from_s // options.interval_s + 1.0) * options.interval_s
+            was_well = self.problem is None
             try:
                 self.asked += 1
                 query = app.source.query
                 found = await self._prometheus.history(query, from_s, now_s, options.interval_s)
                 [sample] = await self._prometheus.now([query], now_s)
             except QueryError as error:
+                self._well()
                 await self._refused(app, str(error))
                 continue
+            except Away:
+                # Where the one before was answered it may be this query, that takes too long, say:
+                # it keeps the others waiting ever less often.
+                if was_well:
+                    app.failures += 1
+                    app.retry_s = self._now_s() + self._pause_s(app.failures, REFUSED_RETRY_S)
+                raise
+            self._well()
+            app.failures = 0
             if app.is_new:
                 await asyncio.to_thread(app.remember, found)
             else:
@@ -132,8 +143,11 @@ class Place:
         now_s = self._now_s()
         try:
             self.asked += 1
-            return await self._prometheus.now([app.source.query for app in batch], now_s)
+            samples = await self._prometheus.now([app.source.query for app in batch], now_s)
+            self._well()
+            return samples
         except QueryError as error:
+            self._well()
             if len(batch) == 1:
                 await self._refused(batch[0], str(error))
                 return [None]
@@ -181,7 +195,11 @@ class Place:
     def _well(self) -> None:
         if self.problem is not None:
             log.info("Prometheus at %s answers again", self.name)
-        self.problem = None
+        self.problem, self._failures = None, 0
+
+    def _pause_s(self, failures: int, most_s: float) -> float:
+        pause_s = min(RETRY_FIRST_S * 2.0 ** min(failures - 1, 10), most_s)
+        return pause_s * (0.5 + self._chance() / 2.0)
 
     async def _breathe(self) -> None:
         """Lets calls be answered: a thousand plans in a row would keep them waiting."""

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import httpx2
 
-from warmscaler.service.looking.queries import QueryError, Sample, history, instant, joined, refusal
+from warmscaler.service.looking.queries import (
+    Away,
+    QueryError,
+    Sample,
+    history,
+    instant,
+    joined,
+    refusal,
+)
 
 CONNECT_S = 2.0
 ANSWER_S = 10.0
 MOST_ANSWER_BYTES = 16 << 20
 MOST_POINTS = 10_000
 """Of one range query; Prometheus gives 11,000 a series at the most."""
-MOST_CONNECTIONS = 8
+KEPT_CONNECTIONS = 8
 REFUSED = (400, 422, 503)
 """With a word of Prometheus' own: the query cannot be read, cannot be worked out, took too long."""
-
-
-class Away(Exception):
-    """Nobody there answers as Prometheus does. Its text is one line."""
 
 
 def client() -> httpx2.AsyncClient:
     """One for every Prometheus that is asked; belongs to the running event loop."""
     return httpx2.AsyncClient(
         timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
-        limits=httpx2.Limits(
-            max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS
-        ),
+        # Each is asked one request at a time: ones that do not answer must not keep the others waiting.
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS),
         trust_env=False,
     )
 
@@ -53,20 +57,26 @@ class Prometheus:
         while from_s <= to_s:
             last_s = min(to_s, from_s + (MOST_POINTS - 1) * step_s)
             ask = {"query": query, "start": f"{from_s:.3f}", "end": f"{last_s:.3f}"}
-            found += history(await self._ask("query_range", ask | {"step": f"{step_s:.3f}"}))
+            answer = await self._ask("query_range", ask | {"step": f"{step_s:.3f}"})
+            found += history(answer, from_s, last_s, step_s)
             from_s += MOST_POINTS * step_s
         return found
 
     async def _ask(self, what: str, form: dict[str, str]) -> bytes:
         content = bytearray()
         try:
-            async with self._http.stream("POST", self._base + what, data=form) as reply:
+            async with (
+                asyncio.timeout(CONNECT_S + ANSWER_S),  # of all: one may drip
+                self._http.stream("POST", self._base + what, data=form) as reply,
+            ):
                 async for piece in reply.aiter_bytes():
                     content += piece
                     if len(content) > MOST_ANSWER_BYTES:
                         raise QueryError(
                             f"the answer has more than {MOST_ANSWER_BYTES >> 20} MB: ask for less"
                         )
+        except (httpx2.ReadTimeout, TimeoutError):
+            raise Away(f"it takes longer than {ANSWER_S:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
             raise Away(str(error) or type(error).__name__) from None
         if reply.status_code == 200:

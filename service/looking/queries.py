@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -19,6 +20,10 @@ MOST_QUERY_CHARACTERS = 8_192
 
 class QueryError(Exception):
     """An answer without the number that was asked for. Its text is one line."""
+
+
+class Away(Exception):
+    """Nobody there answers as Prometheus does. Its text is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +50,24 @@ def joined(queries: Sequence[str]) -> str:
 
 
 def instant(answer: bytes, count: int) -> list[Sample]:
-    """Of a `joined` query of `count`: a sample each. Raises QueryError."""
-    data = _data(answer, "vector")
+    """Of a `joined` query of `count`: a sample each. Raises QueryError, Away."""
+    data, warning = _data(answer, "vector")
     found: list[list[Any]] = [[] for _ in range(count)]
     for series in data:
         try:
             found[int(series["metric"][LABEL])].append(series["value"][1])
         except (KeyError, IndexError, TypeError, ValueError):
             raise QueryError("a series in the answer belongs to no query") from None
-    return [_sample(each) for each in found]
+    return [_sample(each, warning) for each in found]
 
 
-def history(answer: bytes) -> list[tuple[float, float]]:
-    """Of a range query: times in seconds since the epoch and values, in order. Raises QueryError."""
-    data = _data(answer, "matrix")
+def history(answer: bytes, from_s: float, to_s: float, step_s: float) -> list[tuple[float, float]]:
+    """Of a range query: times in seconds since the epoch and values, in order.
+
+    Times may be a step off what was asked, as of those that align them. Raises QueryError,
+    Away.
+    """
+    data, _ = _data(answer, "matrix")
     if not data:
         return []
     if len(data) > 1:
@@ -67,6 +76,9 @@ def history(answer: bytes) -> list[tuple[float, float]]:
         pairs = [(float(at_s), float(text)) for at_s, text in data[0]["values"]]
     except (KeyError, TypeError, ValueError):
         raise QueryError("the answer's values cannot be read") from None
+    bounds = [from_s - step_s, *(at_s for at_s, _ in pairs), to_s + step_s]
+    if not all(one <= next_one for one, next_one in pairwise(bounds)):
+        raise QueryError("the answer's times are not those that were asked for")
     return [(at_s, value) for at_s, value in pairs if math.isfinite(value) and value >= 0.0]
 
 
@@ -81,21 +93,26 @@ def refusal(answer: bytes) -> str | None:
     return f"{found.get('errorType', 'error')}: {found.get('error', '')}"
 
 
-def _data(answer: bytes, kind: str) -> list[Any]:
+def _data(answer: bytes, kind: str) -> tuple[list[Any], str | None]:
+    """The series, and of what Prometheus warns."""
     try:
         found = orjson.loads(answer)
         data = found["data"]
         result, of_kind = data["result"], data["resultType"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise QueryError("no answer of Prometheus' query API") from None
+        raise Away("no answer of Prometheus' query API") from None
     if of_kind != kind or not isinstance(result, list):
         raise QueryError(f"the answer is a {of_kind}, not a {kind}: the query must give one series")
-    return result
+    warnings = found.get("warnings")
+    return result, str(warnings) if warnings else None
 
 
-def _sample(values: list[Any]) -> Sample:
+def _sample(values: list[Any], warning: str | None) -> Sample:
     if not values:
-        return Sample(None)
+        # A store that did not answer has series too: that none came does not say that there are none.
+        return Sample(
+            None, warning and f"the query finds no series, and Prometheus warns: {warning}"
+        )
     if len(values) > 1:
         return Sample(None, _many(len(values)))
     try:

@@ -268,7 +268,8 @@ def test_an_example_asks_for_what_the_scaler_reads() -> None:
     assert trigger["type"] == "external-push"
     service = _one(build(DEPLOY / "keda"), "Service", "scaler-keda")
     host, _, port = trigger["metadata"]["scalerAddress"].partition(":")
-    assert host.split(".")[0] == service["metadata"]["name"]
+    meta = service["metadata"]
+    assert host == f"{meta['name']}.{meta['namespace']}"
     assert int(port) in [each["port"] for each in service["spec"]["ports"]]
     spec, source = read(trigger["metadata"], "shop", Defaults("http://prometheus:9090"))
     assert (spec.container_concurrency, source.prometheus) == (8, "http://prometheus:9090")

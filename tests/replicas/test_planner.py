@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from warmscaler.replicas.bounds import Bounds
 from warmscaler.replicas.levels import LOOK_S
 from warmscaler.replicas.overrides import Override
 from warmscaler.replicas.planner import ReplicaPlanner, Wanted
@@ -77,6 +79,28 @@ def test_cool_down_keeps_what_was_wanted_and_then_lets_go() -> None:
     replicas = [each.replicas for each in run(spec, [5, 0, 0, 0, 0, 0, 0])]
     assert replicas[:5] == [5] * 5
     assert replicas[-1] == 0
+
+
+@given(st.lists(st.floats(0.0, 0.9), min_size=12, max_size=12))
+def test_each_look_has_its_step_though_none_comes_at_its_time(late_s: list[float]) -> None:
+    bounds = Bounds(AppSpec("app", 30, 512, 0.01, step_down=2), LOOK_S)
+    wanted = [
+        bounds.apply(START + n * LOOK_S + late, 0 if n else 20, 0)[0]
+        for n, late in enumerate(late_s)
+    ]
+    assert wanted == [max(20 - 2 * n, 0) for n in range(12)]
+
+
+@pytest.mark.parametrize("objective", [0.5, 0.9, 0.99])
+def test_an_objective_is_met_without_a_learned_forecast(objective: float) -> None:
+    spec = AppSpec("app", start_s=30, memory_mb=512, price=0.01, objective=objective)
+    seen = np.random.default_rng(7).poisson(5.0, 1_500)
+    floors = [wanted.replicas for wanted in run(spec, seen.tolist())]
+    enough = np.mean(np.array(floors[500:-2]) >= seen[502:])
+    assert objective - 0.01 <= enough
+    if objective <= 0.9:  # and no surer than it was asked for, as the default price makes it
+        surest = run(AppSpec("app", start_s=30, memory_mb=512, price=0.01), seen.tolist())
+        assert np.mean(floors) < 0.9 * np.mean([wanted.replicas for wanted in surest])
 
 
 @pytest.mark.parametrize(
