@@ -30,6 +30,8 @@ _SHORT = 0x7F
 """The longest field whose length is one byte."""
 _ASSIGMENT = tuple(b"\x12%c" % length for length in range(_SHORT + 1))
 """How the field of an AssignReply begins, by its length."""
+_MOST_MEMORY_MB = 1 << 40
+"""No instance has more. Whoever asks for more would have every other app make room for it in vain."""
 _KEPT = 4_096
 """Of what callers send again and again, so many are known by their bytes."""
 
@@ -117,8 +119,8 @@ class ScalerServicer:
         except DecodeError:
             request = pb.AssignRequest()
         meta = request.meta_data
-        if not meta.key or not meta.memory_in_mb:
-            raise Failed(Code.INVALID_ARGUMENT, _what_is_missing(request))
+        if not meta.key or not 0 < meta.memory_in_mb <= _MOST_MEMORY_MB:
+            raise Failed(Code.INVALID_ARGUMENT, _what_is_wrong(request))
         request_id, key = request.request_id, meta.key
         self._know(message, meta)
 
@@ -198,9 +200,11 @@ def _keep(known: dict[K, V], what: K, meaning: V) -> None:
     known[what] = meaning
 
 
-def _what_is_missing(request: pb.AssignRequest) -> str:
+def _what_is_wrong(request: pb.AssignRequest) -> str:
     if not request.HasField("meta_data"):
         return "meta_data is missing, or the message cannot be read"
     if not request.meta_data.key:
         return "meta_data.key is empty"
-    return "meta_data.memory_in_mb is zero"
+    if not request.meta_data.memory_in_mb:
+        return "meta_data.memory_in_mb is zero"
+    return f"meta_data.memory_in_mb is over {_MOST_MEMORY_MB}, an exabyte"

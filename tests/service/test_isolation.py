@@ -113,6 +113,23 @@ def test_an_app_whose_starts_hang_keeps_nobody_else(monkeypatch: pytest.MonkeyPa
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("memory_mb", [1 << 62, (1 << 63) - 2, (1 << 64) - 1])
+def test_who_asks_for_absurd_memory_takes_nobodys_room(memory_mb: int) -> None:
+    async def run() -> None:
+        async with served(Fixed(60.0)) as here:
+            reply = await here.stub.Assign(assign("warm", GOOD))
+            await here.stub.Idle(done(reply.assigment))
+            for name in ("one", "two"):
+                absurd = pb.Meta(key=name, memory_in_mb=memory_mb)
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await here.stub.Assign(assign(name, absurd), timeout=5.0)
+                assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert len(here.platform.slots) == 1
+            await cold_starts(here, 2)
+
+    asyncio.run(run())
+
+
 def test_time_outs_open_the_breaker_only_where_nobody_hears_anything() -> None:
     async def run() -> None:
         async with served() as here:

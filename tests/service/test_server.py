@@ -37,7 +37,8 @@ async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
 def test_an_assign_that_lacks_what_is_needed() -> None:
     async def run() -> None:
         async with served() as here:
-            for meta in (None, pb.Meta(memory_in_mb=128), pb.Meta(key="app")):
+            absurd = pb.Meta(key="app", memory_in_mb=(1 << 40) + 1)
+            for meta in (None, pb.Meta(memory_in_mb=128), pb.Meta(key="app"), absurd):
                 call = here.stub.Assign(pb.AssignRequest(request_id="r", meta_data=meta))
                 assert await code_of(call) is grpc.StatusCode.INVALID_ARGUMENT
             assert not here.platform.slots
