@@ -7,6 +7,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from typing import cast
 
 from warmscaler.service.front.admission import Admission
@@ -201,7 +202,8 @@ class Connected(asyncio.BufferedProtocol):
         self._over = True
         self._calm()
         if transport.can_write_eof():
-            transport.write_eof()
+            with suppress(OSError):  # it has gone
+                transport.write_eof()
             self._timer = self._loop.call_later(LINGER_S, transport.close)
         else:
             transport.close()  # TLS says good-bye, and waits for the peer's

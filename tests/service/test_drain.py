@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
-from tests.service.running import assign, done, served
+from tests.service.running import assign, done, served, until
 from tests.service.wire_bytes import HELLO, UNARY, echo, fields, kinds, machine, message
 from warmscaler.service.front.http2 import frames
 from warmscaler.service.front.http2.frames import ErrorCode, frame, goaway
 from warmscaler.service.front.http2.headers import literals
+from warmscaler.service.front.own_transport import OwnTransport
 from warmscaler.service.front.servicer import SERVICE
 from warmscaler.service.front.transport import TransportKind
 
@@ -76,5 +78,22 @@ def test_an_idle_that_meets_our_goaway_is_heard() -> None:
             assert not here.server.driver.serving
             writer.write(call(3, f"/{SERVICE}/Assign", assign("r3").SerializeToString()))
             writer.close()
+
+    asyncio.run(run())
+
+
+def test_a_caller_that_has_just_gone_ends_no_drain() -> None:
+    async def run() -> None:
+        async with served(transport=TransportKind.OWN) as here:
+            own = here.server._transport
+            assert isinstance(own, OwnTransport)
+            before = len(own._connections)
+            gone = socket.create_connection(("127.0.0.1", here.server.port))
+            gone.sendall(HELLO)
+            await until(lambda: len(own._connections) > before)
+            await asyncio.sleep(0.1)
+            gone.recv(1 << 16)  # what is unread would reset it at once
+            gone.close()  # our GOAWAY is answered by a reset, before we close our end
+            own._tell_all(last=True)
 
     asyncio.run(run())
