@@ -2,7 +2,7 @@
 
 M. Nygard, "Release It!", 2nd edition, 2018, chapter 5. One for each app and size counts what the
 platform answers about them; one for the platform counts only what says that nobody is there, and
-lets those through that had no part in its failures. The clock comes with each question.
+never holds off those that had no part in its failures. The clock comes with each question.
 """
 
 from __future__ import annotations
@@ -53,14 +53,11 @@ class Breaker:
         self.on_change: Callable[[bool], None] = lambda _: None
         """Is told, whenever it changes, whether calls go through."""
 
-    def wait_ms(self, now_ms: float, *, at_once: bool = False) -> float:
-        """0 where a call may go ahead (then tell its end), else when to ask again.
-
-        With `at_once` it may go as a probe though the breaker was only just opened.
-        """
+    def wait_ms(self, now_ms: float) -> float:
+        """0 where a call may go ahead (then tell its end), else when to ask again."""
         if self.state is BreakerState.CLOSED:
             return 0.0
-        if now_ms < self._until_ms and not at_once:
+        if now_ms < self._until_ms:
             return self._until_ms - now_ms
         self._probes = [each for each in self._probes if now_ms - each < PROBE_MS]
         if len(self._probes) >= self._most_probes:
@@ -110,7 +107,7 @@ class Breakers:
         self._chance = chance
         self._apps: OrderedDict[Hashable, tuple[Breaker, str]] = OrderedDict()
         """By app and size, the failing ones only, with the last reason."""
-        self._silent: set[Hashable] = set()
+        self._silent: dict[Hashable, None] = {}
         """Apps that had a part in the platform's failures since it answered last."""
         self._heard_ms = float("-inf")
 
@@ -125,14 +122,16 @@ class Breakers:
         own, reason = self._apps.get(app, (None, ""))
         if own is not None and (wait_ms := own.wait_ms(now_ms)) > 0.0:
             return wait_ms, f"the last ones of this app failed: {reason}"
-        wait_ms = self.platform.wait_ms(now_ms, at_once=app not in self._silent)
+        # Its call may be slow and well: it waits for no place among those that look.
+        wait_ms = self.platform.wait_ms(now_ms) if app in self._silent else 0.0
         if wait_ms > 0.0 and own is not None:
             own.not_made()
         return wait_ms, "the platform does not answer"
 
     def not_made(self, app: Hashable) -> None:
         """A CreateSlot that might go ahead was not sent."""
-        self.platform.not_made()
+        if app in self._silent:
+            self.platform.not_made()
         own, _ = self._apps.get(app, (None, ""))
         if own is not None:
             own.not_made()
@@ -167,11 +166,16 @@ class Breakers:
     def failed(self, now_ms: float, app: Hashable, error: PlatformError, sent_ms: float) -> None:
         """A call for this app, sent at `sent_ms`, failed: is the platform gone?"""
         if error.unreachable:
-            self._silent.add(app)
+            self._falls_silent(app)
             self.platform.failed(now_ms)
         elif error.timed_out:
             if self._heard_ms < sent_ms:  # else it answers others
-                self._silent.add(app)
+                self._falls_silent(app)
                 self.platform.failed(now_ms, may_open=len(self._silent) >= APPS_SILENT)
         else:
             self.answered(now_ms)
+
+    def _falls_silent(self, app: Hashable) -> None:
+        self._silent[app] = None
+        if len(self._silent) > MOST_APPS:
+            del self._silent[next(iter(self._silent))]
