@@ -16,8 +16,13 @@ PARTIAL = ".partial"
 def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yields where to write what shall be `path`, which is what it was until the block ends well.
 
-    `durable` has it on the disk by then. Raises OSError.
+    `durable` has it on the disk by then. What is no file, /dev/stdout or a pipe, is written as it is;
+    a link stays one. Raises OSError.
     """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve() if path.is_symlink() else path
     partial = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}{PARTIAL}")
     try:
         yield partial

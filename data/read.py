@@ -58,7 +58,7 @@ def read_trace(
                     " --memory-mb, --init-ms and --apps"
                 )
             return read()
-        if path.is_file():
+        if not path.is_dir():  # a pipe as well, as a shell's <(...)
             name = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
             return _read_table(path.read_bytes(), str(path), name, set_name, layout)
     except OSError as error:

@@ -81,6 +81,9 @@ def to_trace(table: Table, layout: Layout, name: str) -> Trace:
     arrival_ms, duration_ms = columns.times()
     keys = columns.text("app", "is empty")
     apps, facts_notes = _apps(columns, keys, layout)
+    if strangers := layout.apps.keys() - {app.key for app in apps}:
+        some = ", ".join(sorted(strangers)[:3]) + (", …" if len(strangers) > 3 else "")
+        facts_notes.append(f"not in the trace, of --apps: {some}")
     index = pl.Enum([app.key for app in apps])
     order = np.argsort(arrival_ms, kind="stable")
     return Trace(

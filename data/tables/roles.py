@@ -71,6 +71,11 @@ def parse_map(text: str) -> dict[str, Role]:
         if name in roles:
             raise TraceError(f"--map {text}: {name} is named twice; name it once")
         if value.startswith("="):
+            if name in ("arrival", "end"):
+                raise TraceError(
+                    f"--map {pair}: a request has an instant of its own; name a column:"
+                    f" {name}=COLUMN"
+                )
             roles[name] = Role(constant=value[1:], told=True)
             continue
         column, colon, unit = value.rpartition(":")

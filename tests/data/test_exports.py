@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import polars as pl
 import pytest
 
 from tests.data.test_formats import T0, facts, refusal, rows
+from warmscaler.data.files import whole
 from warmscaler.data.read import read_trace
 from warmscaler.data.tables.build import layout_of
 from warmscaler.data.trace import Trace
@@ -261,3 +264,24 @@ def test_one_day_of_azure_2019_is_a_folder(tmp_path: Path) -> None:
         tmp_path, header + "o,a,f,http,1,0\n", "invocations_per_function_md.anon.d01.csv"
     )
     assert "one file of Azure Functions 2019; give the folder that holds it" in said
+
+
+def test_a_pipe_is_read_and_written_as_it_is(tmp_path: Path) -> None:
+    """A shell's <(zstd -dc calls.csv.zst), and --out /dev/stdout."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(pipe.write_text, "app,start,duration_ms\na,1717236000,5\n")
+        assert rows(read_trace(pipe)) == [("a", 0, 5, 200)]
+        writing.result()
+        reading = pool.submit(pipe.read_text)
+        with whole(pipe) as file:
+            file.write_text("told")
+        assert reading.result() == "told"
+    assert pipe.is_fifo()
+    (tmp_path / "real").write_text("before")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with whole(tmp_path / "link") as file:
+        file.write_text("after")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "after"

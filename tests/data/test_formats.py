@@ -201,6 +201,7 @@ def test_a_small_file_of_apps_stands_above_the_trace(tmp_path: Path) -> None:
     assert facts(trace) == {"orders": (640, 2_400), "images": (256, 1_000)}
     assert trace.apps[0].runtime == "go"
     assert any("1 of 2 apps are without memory" in note for note in trace.notes)
+    assert "not in the trace, of --apps: nobody" in trace.notes
     (tmp_path / "apps.csv").write_text("app,memory_mb\norders,640\norders,2\n")
     with pytest.raises(TraceError, match=r"apps\.csv:3: field `app` has a row already: 'orders'"):
         read_app_facts(tmp_path / "apps.csv")
@@ -313,6 +314,7 @@ def test_all_that_is_missing_is_said_at_once_with_a_command_that_would_do(tmp_pa
         ("who=fn", "--map who=fn: must be ROLE=COLUMN"),
         ("app=", "--map app=: must be ROLE=COLUMN"),
         ("app=fn,app=ts", "app is named twice"),
+        ("arrival==2024-06-01T10:00:00Z", "a request has an instant of its own; name a column"),
         ("duration=nosuch", "no column `nosuch` for duration; there is fn, ts, took_ms"),
         ("arrival=took_ms:s,end=ts:ms,app=fn", "calls.csv:2: field"),
     ],
