@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 import polars as pl
@@ -57,13 +58,16 @@ def layout_of(
     apps: Mapping[str, AppFacts] | None = None,
 ) -> Layout:
     """A layout from what the command line says. Raises TraceError where a number cannot be."""
-    for option, value, limit in (
-        ("--memory-mb", memory_mb, "memory_mb"),
-        ("--init-ms", init_ms, "init_ms"),
-    ):
+    said = [("--memory-mb", memory_mb, "memory_mb"), ("--init-ms", init_ms, "init_ms")]
+    for key, facts in (apps or {}).items():
+        said += [
+            (f"{key}: {name}", getattr(facts, name), name) for name in ("memory_mb", "init_ms")
+        ]
+        said.append((f"{key}: timeout_s", facts.timeout_s, "timeout_s"))
+    for what, value, limit in said:
         low, high = LIMITS[limit]
-        if value is not None and not low <= value <= high:
-            raise TraceError(f"{option} {value}: must lie in {low} to {high}")
+        if value is not None and not (isinstance(value, Integral) and low <= value <= high):
+            raise TraceError(f"{what} {value}: must be a whole number of {low} to {high}")
     return Layout(parse_map(roles) if roles else {}, memory_mb, init_ms, apps or {})
 
 

@@ -12,7 +12,7 @@ from warmscaler.data.read import read_app_facts
 from warmscaler.data.read import read_trace as read_any
 from warmscaler.data.tables.build import AppFacts, layout_of, to_trace
 from warmscaler.data.tables.sources import flat_frame
-from warmscaler.data.tables.table import Table
+from warmscaler.data.tables.table import FRAME, Table
 from warmscaler.data.trace import Trace, TraceError
 
 Apps = str | Path | Mapping[str, AppFacts] | None
@@ -51,7 +51,7 @@ def trace_from_frame(
 ) -> Trace:
     """See `Trace.from_frame`."""
     layout = layout_of(_told(columns), memory_mb=memory_mb, init_ms=init_ms, apps=_facts(apps))
-    return to_trace(Table("frame", flat_frame(_polars(frame))), layout, name)
+    return to_trace(Table(FRAME, flat_frame(_polars(frame))), layout, name)
 
 
 def frame_of(trace: Trace) -> pl.DataFrame:
@@ -75,12 +75,32 @@ def _told(columns: Mapping[str, str]) -> str | None:
     return ",".join(f"{role}={column}" for role, column in columns.items()) or None
 
 
-def _facts(apps: Apps) -> Mapping[str, AppFacts] | None:
-    return read_app_facts(apps) if isinstance(apps, str | Path) else apps
+def _facts(apps: Any) -> Mapping[str, AppFacts] | None:
+    if isinstance(apps, str | Path):
+        return read_app_facts(apps)
+    if apps is not None and not (
+        isinstance(apps, Mapping) and all(isinstance(each, AppFacts) for each in apps.values())
+    ):
+        raise TraceError(
+            f'apps: a {type(apps).__name__} is none; give {{"orders": AppFacts(memory_mb=512)}}, or a'
+            " file's name"
+        )
+    return apps
 
 
 def _polars(frame: Any) -> pl.DataFrame:
-    """A polars or pandas frame, or columns by name, as polars; pandas is not imported for it."""
+    """A polars or pandas frame, or columns by name, as polars; pandas is not imported for it.
+
+    Raises TraceError.
+    """
+    try:
+        return _converted(frame)
+    except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise TraceError(f"frame: its columns cannot be taken together ({reason})") from None
+
+
+def _converted(frame: Any) -> pl.DataFrame:
     if isinstance(frame, pl.LazyFrame):
         return frame.collect()
     if isinstance(frame, pl.DataFrame):
@@ -92,6 +112,9 @@ def _polars(frame: Any) -> pl.DataFrame:
             f"frame: a {type(frame).__name__} is no frame; give a polars or pandas DataFrame, or a"
             " dict of columns"
         )
+    for name in frame.columns:
+        if list(frame.columns).count(name) > 1:
+            raise TraceError(f"frame: two columns are called `{name}`; give each a name of its own")
     return pl.DataFrame([_series(str(name), frame[name]) for name in frame.columns])
 
 
@@ -108,4 +131,7 @@ def _series(name: str, column: Any) -> pl.Series:
         return pl.Series(name, column.to_numpy())
     known = column.notna()
     values = [value if there else None for value, there in zip(column, known, strict=True)]
-    return pl.Series(name, values, strict=False)
+    found = pl.Series(name, values, strict=False)
+    if found.dtype == pl.Object:  # of pandas' own kinds, Period say: as it is written
+        found = pl.Series(name, [None if each is None else str(each) for each in values])
+    return found

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from warmscaler.data.tables.roles import Role
-from warmscaler.data.tables.table import Table
+from warmscaler.data.tables.table import FRAME, Table
 from warmscaler.data.trace import TraceError
 
 _WANTED = {
@@ -41,13 +41,20 @@ def refuse_missing(table: Table, roles: Mapping[str, Role]) -> None:
     if not missing:
         return
     words = "; ".join(_WANTED[name] for name in missing)
+    example = _example(table, roles)
+    if table.where == FRAME:
+        pairs = (each.partition("=") for each in example)
+        call = f"Trace.from_frame(frame, {', '.join(f'{role}={it!r}' for role, _, it in pairs)})"
+    else:
+        mapping = shlex.quote(",".join(example))
+        call = f"scaler trace info {shlex.quote(table.where)} --map {mapping}"
     raise TraceError(
         f"{table.where}: no column is known as {words}. Its columns: {has}. Say which is which, as:"
-        f" scaler trace info {shlex.quote(table.where)} --map {shlex.quote(_example(table, roles))}"
+        f" {call}"
     )
 
 
-def _example(table: Table, roles: Mapping[str, Role]) -> str:
+def _example(table: Table, roles: Mapping[str, Role]) -> list[str]:
     """A mapping that would do, as far as the values give away what they are."""
     used = {role.column for role in roles.values()}
     free = [name for name in table.frame.columns if name not in used]
@@ -66,7 +73,7 @@ def _example(table: Table, roles: Mapping[str, Role]) -> str:
             continue
         free.remove(found)
         parts.append(f"{name}={found}:ms" if name == "duration" else f"{name}={found}")
-    return ",".join(parts)
+    return parts
 
 
 def _kind(column: pl.Series) -> str:

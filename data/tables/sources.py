@@ -113,13 +113,13 @@ def _parquet(content: bytes, where: str) -> Table:
 
 
 def flat_frame(frame: pl.DataFrame) -> pl.DataFrame:
-    """Nested fields as columns with dotted names."""
+    """Nested fields as columns with dotted names; lists are left out, they are no column."""
     for _ in range(_DEEPEST):
         nested = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Struct)]
         if not nested:
             break
         frame = frame.unnest(nested, separator=".")
-    return frame
+    return frame.select(pl.selectors.exclude(pl.selectors.nested(), pl.selectors.object()))
 
 
 def _csv(text: str, where: str, name: str) -> Table:

@@ -9,6 +9,9 @@ import polars as pl
 
 from warmscaler.data.trace import TraceError
 
+FRAME = "frame"
+"""Where a table lies that is in memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

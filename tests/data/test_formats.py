@@ -334,7 +334,7 @@ def test_a_layout_is_not_ignored(tmp_path: Path) -> None:
         '{"key": "a", "runtime": "go", "memoryInMb": 1, "timeoutInSecs": 1, "initDurationInMs": 1}\n'
     )
     assert "leave out --memory-mb" in refusal(tmp_path / "set", layout_of(memory_mb=5))
-    with pytest.raises(TraceError, match="--memory-mb 0: must lie in 1 to"):
+    with pytest.raises(TraceError, match="--memory-mb 0: must be a whole number of 1 to"):
         layout_of(memory_mb=0)
 
 

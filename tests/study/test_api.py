@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import polars as pl
@@ -101,6 +102,57 @@ def test_frames_of_pandas_and_polars_are_one_trace() -> None:
         ws.Trace.from_frame(pd.DataFrame(columns | {"took_s": [1.0, None, 2.0]}))
     with pytest.raises(ws.TraceError, match="a list is no frame"):
         ws.Trace.from_frame([1])
+
+
+AT = [datetime(2024, 6, 1, 10, tzinfo=UTC), datetime(2024, 6, 1, 10, 1, tzinfo=UTC)]
+CALLS = {"function": ["a", "b"], "start": AT, "duration_ms": [1, 2]}
+
+
+def test_frames_that_cannot_be_say_so_in_a_line() -> None:
+    import pandas as pd
+
+    twice = pd.DataFrame([["a", AT[0], 1, 2]], columns=["function", "start", "took", "took"])
+    bad: list[tuple[object, dict[str, Any], str]] = [
+        (twice, {}, "two columns are called `took`"),
+        ({**CALLS, "start": [1]}, {}, "its columns cannot be taken together"),
+        (pl.DataFrame({**CALLS, "function": [["a"], ["b"]]}), {}, r"Trace.from_frame\(frame, app="),
+        ({**CALLS, "function": ["a", None]}, {}, "row 2: field `function` is empty"),
+        (CALLS, {"apps": {"a": {"memory_mb": 512}}}, "AppFacts"),
+        (CALLS, {"apps": {"a": ws.AppFacts(memory_mb=-5)}}, "a: memory_mb -5: must be a whole"),
+        (CALLS, {"memory_mb": 512.5}, "512.5: must be a whole number"),
+    ]
+    for frame, told, says in bad:
+        with pytest.raises(ws.TraceError, match=says) as caught:
+            ws.Trace.from_frame(frame, **told)
+        assert "\n" not in str(caught.value)
+    periods = pd.DataFrame(
+        {**CALLS, "start": pd.DatetimeIndex(AT).tz_localize(None).to_period("s")}
+    )
+    assert ws.Trace.from_frame(periods).arrival_ms.tolist() == [
+        1_717_236_000_000,
+        1_717_236_060_000,
+    ]
+
+
+def test_what_cannot_be_compared_says_so_in_a_line(tmp_path: Path) -> None:
+    trace = a_trace()
+    asked: list[tuple[object, object, str]] = [
+        (trace, [Twice], "the class Twice is no policy: give a name, or an object"),
+        (trace, [3], "3 is no policy"),
+        (trace, [], "no policy to compare"),
+        (trace.to_frame(), ["fixed:60"], "a DataFrame is no trace; make one: ws.read_trace"),
+        ("calls.csv", ["fixed:60"], "a str is no trace"),
+    ]
+    for what, policies, says in asked:
+        with pytest.raises((ws.TraceError, ws.PolicyError), match=says):
+            ws.compare(what, policies, jobs=1)  # type: ignore[arg-type]
+    with pytest.raises(ws.TraceError, match="0 folds: ask for one at least"):
+        ws.backtest(trace, ["fixed:60"], folds=0)
+    with pytest.raises(ws.TraceError, match="no requests to learn from"):
+        ws.fit(trace.between(0, 0))
+    found = ws.compare(trace, "fixed:60", jobs=1)
+    assert found.frame["policy"].to_list() == ["fixed:60"]
+    assert repr(found) == repr(found.frame)
 
 
 def test_compare_ranks_names_and_objects_alike() -> None:

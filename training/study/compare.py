@@ -11,7 +11,7 @@ from typing import Any
 import joblib
 import polars as pl
 
-from warmscaler.data.trace import Trace
+from warmscaler.data.trace import Trace, TraceError
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.objectives.words import (
     DEFAULT,
@@ -22,6 +22,7 @@ from warmscaler.models.objectives.words import (
     parse,
 )
 from warmscaler.models.policy import Policy
+from warmscaler.models.registry import PolicyError
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.evaluating import evaluate as evaluation
 from warmscaler.training.evaluating.evaluate import JSON_FIGURES, Measured, Window, measure
@@ -34,7 +35,7 @@ SHOWN = ("score", "cold_start_rate", "cold_starts", "wait_s", "wait_p99_ms", "wa
 """The columns that come first in a frame."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
     """What each policy cost on the requests from the split on."""
 
@@ -65,11 +66,14 @@ class Comparison:
         draw_frontier(Drawing(ax), self.measured)
         return ax
 
+    def __repr__(self) -> str:
+        return repr(self.frame)
+
     def _repr_html_(self) -> str:
         return self.frame._repr_html_()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Backtest:
     """Comparisons on rolling splits of one trace."""
 
@@ -92,6 +96,9 @@ class Backtest:
         both += [pl.col(name).std().alias(f"{name}_std") for name in values]
         return self.frame.group_by("policy", maintain_order=True).agg(both).sort("cost_s")
 
+    def __repr__(self) -> str:
+        return repr(self.summary)
+
     def _repr_html_(self) -> str:
         return self.summary._repr_html_()
 
@@ -109,7 +116,7 @@ def fit(
 
     `price` is how many seconds of waiting a GB·s of memory is worth, and stays as it is; or
     `objective`, in words as `"score"` or `"wait-p99=500ms"`, finds and moves it; without either that is
-    `"safe"`. Raises ValueError for words or a price that there are not.
+    `"safe"`. Raises ValueError for words or a price that there are not, TraceError for no requests.
 
     `create_ms` is what the platform takes for a slot, besides an app's own start-up time. `context` fits
     what all apps teach of when calls come (`IdleTimeModel`) as well; it is used where that pays.
@@ -120,12 +127,14 @@ def fit(
     True
     """
     wanted = _asked(price, objective) or DEFAULT
+    if not len(_checked(trace)):
+        raise TraceError(f"{trace.name}: no requests to learn from")
     return fit_all(trace, create_ms=create_ms, objective=wanted, jobs=jobs, context=context)
 
 
 def compare(
     trace: Trace,
-    policies: Sequence[PolicyLike],
+    policies: Sequence[PolicyLike] | PolicyLike,
     *,
     split: float = 0.5,
     price: float | None = None,
@@ -141,7 +150,8 @@ def compare(
     unless `model` is given. `price` (seconds of waiting per GB·s) is what learned decides by and
     what `cost_s` counts waste at; `objective` is what learned aims at instead, in words. Without either
     that is the model's, or `"safe"`, and waste is counted at the price it began with. Raises PolicyError
-    for a name that is none, TraceError where the split leaves nothing on a side.
+    for what is none, ValueError for an objective or a price that is none, TraceError where the split
+    leaves nothing on a side.
 
     >>> import warmscaler as ws
     >>> trace = ws.generate("azure", apps=4, days=0.2, seed=1)
@@ -151,13 +161,13 @@ def compare(
     >>> found.frame.height
     3
     """
-    part = evaluation.window(trace, split)
+    part = evaluation.window(_checked(trace), split)
     return _compare(part, policies, _asked(price, objective), model, create_ms, jobs)
 
 
 def backtest(
     trace: Trace,
-    policies: Sequence[PolicyLike],
+    policies: Sequence[PolicyLike] | PolicyLike,
     *,
     folds: int = 4,
     price: float | None = None,
@@ -166,17 +176,40 @@ def backtest(
     jobs: int | None = None,
 ) -> Backtest:
     """`compare` on rolling splits: the k-th of n folds learns from the first k parts of n + 1, and
-    measures the next one. Raises TraceError where a fold is empty.
+    measures the next one. Raises as `compare`, and TraceError where a fold is empty.
 
     >>> import warmscaler as ws
     >>> trace = ws.generate("azure", apps=4, days=0.2, seed=1)
     >>> ws.backtest(trace, ["fixed:60", "fixed:600"], folds=2, jobs=1).frame.height
     4
     """
-    windows = evaluation.folds(trace, folds)
+    if folds < 1:
+        raise TraceError(f"{folds} folds: ask for one at least")
+    windows = evaluation.folds(_checked(trace), folds)
     wanted = _asked(price, objective)
     done = [_compare(each, policies, wanted, None, create_ms, jobs) for each in windows]
     return Backtest(tuple(done))
+
+
+def _checked(trace: Any) -> Trace:
+    if not isinstance(trace, Trace):
+        raise TraceError(
+            f"a {type(trace).__name__} is no trace; make one: ws.read_trace(path), or"
+            " ws.Trace.from_frame(frame)"
+        )
+    return trace
+
+
+def _policies(given: Any) -> list[PolicyLike]:
+    """One or many, each once."""
+    found = [given] if isinstance(given, str | Policy) else list(given)
+    if not found:
+        raise PolicyError('no policy to compare: name one, as "fixed:300"')
+    for each in found:
+        if not isinstance(each, str | Policy):
+            what = f"the class {each.__name__}" if isinstance(each, type) else f"{each!r}"
+            raise PolicyError(f"{what} is no policy: give a name, or an object of a Policy's class")
+    return list(dict.fromkeys(found))
 
 
 def _asked(price: float | None, objective: str | Objective | None) -> Objective | None:
@@ -190,13 +223,14 @@ def _asked(price: float | None, objective: str | Objective | None) -> Objective 
 
 def _compare(
     part: Window,
-    policies: Sequence[PolicyLike],
+    policies: Sequence[PolicyLike] | PolicyLike,
     objective: Objective | None,
     model: Model | None,
     create_ms: float,
     jobs: int | None,
 ) -> Comparison:
-    named = chosen([each for each in policies if isinstance(each, str)], objective=objective)
+    given = _policies(policies)
+    named = chosen([each for each in given if isinstance(each, str)], objective=objective)
     workers = jobs or os.cpu_count() or 1
     if model is None and any(each.policy == LEARNED for each in named):
         model = fit_all(
@@ -208,7 +242,7 @@ def _compare(
         for each in evaluation.tune(part, named, create_ms=create_ms, jobs=workers)
     }
     calls = []
-    for each in dict.fromkeys(policies):
+    for each in given:
         if isinstance(each, str):
             setting, own = tuned[by_name[each].policy], None
         else:
