@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,7 @@ WATCH_S = 290
 """For so long one watch is asked for; the next goes on where it ended."""
 SILENT_S = WATCH_S + 30.0
 """A watch that says nothing for longer is dead."""
+WATCH_AGAIN_S = 1.0
 _ANSWER_S = 10.0
 GONE, CONFLICT, NOT_FOUND = 410, 409, 404
 
@@ -51,11 +54,17 @@ class Event:
     object: dict[str, Any]
 
 
-class _Bookmarks(httpx2.AsyncHTTPTransport):
-    """Asks for bookmarks in every watch: a quiet one then does not fall behind and expire."""
+class _Watching(httpx2.AsyncHTTPTransport):
+    """Asks for bookmarks in every watch: a quiet one then does not fall behind and expire. One that
+    the API ends at once is not asked for again at once."""
+
+    _may_s = 0.0
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if request.url.params.get("watch") == "true":
+            now_s = asyncio.get_running_loop().time()
+            await asyncio.sleep(self._may_s - now_s)
+            self._may_s = max(now_s, self._may_s) + WATCH_AGAIN_S
             request.url = request.url.copy_merge_params({"allowWatchBookmarks": "true"})
         return await super().handle_async_request(request)
 
@@ -71,7 +80,7 @@ class Api:
             timeout=httpx2.Timeout(_ANSWER_S),
             field_manager=OWNER,
             trust_env=False,
-            transport=_Bookmarks(verify=verify),
+            transport=_Watching(verify=verify),
             lazy=False,
         )
         self.namespace = config.namespace
@@ -83,66 +92,50 @@ class Api:
     async def revisions(self, namespace: str) -> tuple[list[dict[str, Any]], str]:
         """All there are, and the version of the list."""
         found = self._client.list(_Revision, namespace=namespace)
-        try:
+        with _asked():
             every = [_plain(each) async for each in found]
-        except (httpx2.HTTPError, OSError) as error:
-            raise _failure(error) from None
-        return every, str(found.resourceVersion)
+            return every, str(found.resourceVersion)
 
     async def watch(self, namespace: str, version: str) -> AsyncIterator[Event]:
         """What happened since `version`, until the API ends it. 410: list anew."""
         events = self._client.watch(
             _Revision, namespace=namespace, resource_version=version, server_timeout=WATCH_S
         )
-        try:
+        with _asked():
             async for kind, found in events:
                 yield Event(kind, _plain(found))
-        except (httpx2.HTTPError, OSError) as error:
-            raise _failure(error) from None
 
     async def revision(self, namespace: str, name: str) -> dict[str, Any]:
         """One, as it is now."""
-        try:
+        with _asked():
             return _plain(await self._client.get(_Revision, name, namespace=namespace))
-        except (httpx2.HTTPError, OSError) as error:
-            raise _failure(error) from None
 
     async def patch(self, namespace: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """A merge patch of one Revision; what it is then."""
-        try:
+        with _asked():
             found = await self._client.patch(
                 _Revision, name, body, namespace=namespace, patch_type=PatchType.MERGE
             )
-        except (httpx2.HTTPError, OSError) as error:
-            raise _failure(error) from None
-        return _plain(found)
+            return _plain(found)
 
     async def lease(self, namespace: str, name: str) -> dict[str, Any] | None:
         """The Lease; None if there is none."""
         try:
-            found = await self._client.get(_Lease, name, namespace=namespace)
-        except (httpx2.HTTPError, OSError) as error:
-            failure = _failure(error)
+            with _asked():
+                return _plain(await self._client.get(_Lease, name, namespace=namespace))
+        except ApiFailure as failure:
             if failure.status == NOT_FOUND:
                 return None
-            raise failure from None
-        return _plain(found)
+            raise
 
     async def write_lease(
-        self, namespace: str, name: str, version: str | None, spec: dict[str, Any]
+        self, namespace: str, name: str, lease: dict[str, Any] | None, spec: dict[str, Any]
     ) -> None:
-        """Creates it where `version` is None, else replaces the one of that version."""
-        meta = {"name": name, "namespace": namespace}
-        if version is not None:
-            meta["resourceVersion"] = version
-        lease = _Lease.from_dict({"metadata": meta, "spec": spec})
-        try:
-            if version is None:
-                await self._client.create(lease)
-            else:
-                await self._client.replace(lease)
-        except (httpx2.HTTPError, OSError) as error:
-            raise _failure(error) from None
+        """Creates it where `lease` is None, else replaces what that one says, of its version."""
+        made = lease or {"metadata": {"name": name, "namespace": namespace}}
+        made = _Lease.from_dict({**made, "spec": spec})
+        with _asked():
+            await (self._client.create(made) if lease is None else self._client.replace(made))
 
 
 def cluster(path: str | None) -> SingleConfig:
@@ -158,6 +151,16 @@ def cluster(path: str | None) -> SingleConfig:
     return found
 
 
+@contextmanager
+def _asked() -> Iterator[None]:
+    """Whatever comes of it is the API's failure: of what is no answer of its, a proxy's page, a line
+    cut short, the client raises what its decoder does, or a KeyError of a header."""
+    try:
+        yield
+    except Exception as error:
+        raise _failure(error) from None
+
+
 def _plain(found: Any) -> dict[str, Any]:
     return dict(found.to_dict())
 
@@ -165,6 +168,9 @@ def _plain(found: Any) -> dict[str, Any]:
 def _failure(error: Exception) -> ApiFailure:
     if isinstance(error, ApiError):
         return ApiFailure(str(error.status.message), int(error.status.code or 0))
-    if isinstance(error, httpx2.HTTPStatusError):
-        return ApiFailure(str(error), error.response.status_code)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, httpx2.HTTPStatusError):
+            return ApiFailure(str(cause), cause.response.status_code)
+        cause = cause.__context__
     return ApiFailure(str(error) or type(error).__name__)

@@ -53,8 +53,7 @@ class Campaign:
         lease = await self.api.lease(self.namespace, self.name)
         spec = self.election.bid(lease, asked_s, time.time())
         if spec is not None:
-            version = None if lease is None else str(lease["metadata"]["resourceVersion"])
-            await self.api.write_lease(self.namespace, self.name, version, spec)
+            await self.api.write_lease(self.namespace, self.name, lease, spec)
             self.election.won(asked_s)
 
     async def resign(self) -> None:
@@ -63,7 +62,6 @@ class Campaign:
             lease = await self.api.lease(self.namespace, self.name)
             spec = self.election.resign(lease, time.time())
             if lease is not None and spec is not None:
-                version = str(lease["metadata"]["resourceVersion"])
-                await self.api.write_lease(self.namespace, self.name, version, spec)
+                await self.api.write_lease(self.namespace, self.name, lease, spec)
         except ApiFailure as failure:
             log.info("the lease is left to run out: %s", failure)

@@ -8,6 +8,7 @@ autoscaling annotations to its PodAutoscaler, in both directions of a change. It
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,8 +63,8 @@ def read(found: Mapping[str, Any]) -> Revision:
         namespace=meta["namespace"],
         name=meta["name"],
         version=meta.get("resourceVersion", ""),
-        min_scale=annotations.get(MIN_SCALE),
-        ours=_ours(meta.get("managedFields") or ()),
+        min_scale=annotations.get(MIN_SCALE, annotations.get(SCALING + "minScale")),
+        ours=MIN_SCALE in annotations and _ours(meta.get("managedFields") or ()),
         most=_most(annotations),
         active=labels.get(ROUTING_STATE) == "active" and "deletionTimestamp" not in meta,
         told=told,
@@ -116,11 +117,12 @@ def _most(annotations: Mapping[str, str]) -> int | None:
 def _of_spec(spec: Mapping[str, Any], annotations: Mapping[str, str]) -> dict[str, str]:
     told = {}
     limit = spec.get("containerConcurrency") or 0
-    target = annotations.get(SCALING + "target", "")
-    if target and annotations.get(SCALING + "metric", "concurrency") == "concurrency":
-        told["containerConcurrency"] = target.partition(".")[0]
-    else:
-        told["containerConcurrency"] = str(limit or UNLIMITED)
+    target = float(limit or UNLIMITED)
+    if annotations.get(SCALING + "metric", "concurrency") == "concurrency":
+        with suppress(ValueError):  # Knative's webhook takes numbers from 0.01 on only
+            target = float(annotations.get(SCALING + "target", target))
+    # The smaller one, as Knative takes it; we plan for one request at the least.
+    told["containerConcurrency"] = f"{max(min(target, limit or target), 1.0) // 1.0:.0f}"
     memory_mb = sum(_memory_mb(each) for each in spec.get("containers") or ())
     if memory_mb > 0.0:
         told["memoryMb"] = f"{memory_mb:.0f}"

@@ -13,12 +13,13 @@ from tests.knative.stand_in import merged
 from tests.knative.test_floors import MIN_SCALE, OWNER, revision
 from warmscaler.service.knative.revisions import change, patch, read
 
+ALIAS = "autoscaling.knative.dev/minScale"
 SCALES = st.none() | st.integers(0, 20).map(str)
 
 
 @st.composite
 def revisions(draw: st.DrawFn) -> dict[str, Any]:
-    names = ("min_scale", "max_scale", "activation_scale", "target", "metric")
+    names = ("min_scale", "minScale", "max_scale", "activation_scale", "target", "metric")
     annotations = {name: text for name in names if (text := draw(SCALES)) is not None}
     made = revision(
         "shop", state=draw(st.sampled_from(("active", "reserve", "pending"))), **annotations
@@ -40,7 +41,8 @@ def test_what_is_written_is_taken_and_only_ours(made: dict[str, Any], wanted: in
         return  # no such Revision can be
     seen = read(made)
     target = change(seen, wanted)
-    if seen.min_scale is not None and not seen.ours:
+    annotations = made["metadata"]["annotations"]
+    if not seen.ours and {MIN_SCALE, ALIAS} & annotations.keys():
         assert target is None
     if target is None:
         return
@@ -77,15 +79,29 @@ def test_memory_is_that_of_its_pods(memory: str, told: str | None) -> None:
     assert read(made).told.get("memoryMb") == told
 
 
+@pytest.mark.parametrize(
+    ("limit", "annotations", "told"),
+    [
+        (4, {}, "4"),
+        (0, {}, "100"),
+        (0, {"target": "10.5"}, "10"),
+        (4, {"target": "10"}, "4"),  # more than it takes at once
+        (4, {"target": "0.5"}, "1"),
+        (0, {"target": "1e2"}, "100"),
+        (4, {"target": "many"}, "4"),
+        (4, {"target": "2", "metric": "rps"}, "4"),
+    ],
+)
+def test_requests_at_once_are_what_knative_scales_by(
+    limit: int, annotations: dict[str, str], told: str
+) -> None:
+    made = revision("shop", **annotations)
+    made["spec"]["containerConcurrency"] = limit
+    assert read(made).told["containerConcurrency"] == told
+
+
 def test_annotations_of_ours_tell_more() -> None:
-    made = revision("shop", target="10.5")
+    made = revision("shop")
     made["metadata"]["annotations"] |= {"scaler/startSeconds": "40", "scaler/price": "0.1"}
     told = read(made).told
-    assert (told["startSeconds"], told["price"], told["containerConcurrency"]) == (
-        "40",
-        "0.1",
-        "10",
-    )
-    made["spec"]["containerConcurrency"] = 0
-    del made["metadata"]["annotations"]["autoscaling.knative.dev/target"]
-    assert read(made).told["containerConcurrency"] == "100"
+    assert (told["startSeconds"], told["price"]) == ("40", "0.1")
