@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from math import exp, inf, log
 
+from warmscaler.models.objectives.limits import HIGH, LOW
+
 FIRST = 30.0
 """The starting price was found on as many units, so to speak."""
 SHRINK = 0.6
@@ -24,20 +26,21 @@ SLOWEST_MS = 300_000.0
 another price shows, as instances are kept for minutes."""
 TOLD = 0.05
 """The price that is told follows once it is off by this share: plans are made anew then."""
-LOW, HIGH = 1e-5, 30.0
-"""Seconds per GB·s that a price is moved between. At the limits it stays, and nothing adds up behind."""
 
 
 class Controller:
     """Time is an input (ms); the same events give the same price."""
 
-    __slots__ = ("_last_ms", "direction", "log_price", "passed_ms", "told", "units")
+    __slots__ = ("_last_ms", "_limits", "direction", "log_price", "passed_ms", "told", "units")
 
-    def __init__(self, start: float, *, direction: float = 1.0) -> None:
-        """`start` in seconds per GB·s, held to the limits. `direction` 1: a dearer GB·s makes more be
-        spent, as of waiting; -1: less, as of memory."""
+    def __init__(
+        self, start: float, *, direction: float = 1.0, limits: tuple[float, float] = (LOW, HIGH)
+    ) -> None:
+        """`start` in seconds per GB·s, held to the limits: at them the price stays, and nothing adds up
+        behind. `direction` 1: a dearer GB·s makes more be spent, as of waiting; -1: less, as of memory."""
         self.direction = direction
-        self.log_price = _held(log(start))
+        self._limits = log(limits[0]), log(limits[1])
+        self.log_price = self._held(log(start))
         self.told = exp(self.log_price)
         """The price to go by."""
         self.units = 0.0
@@ -64,12 +67,12 @@ class Controller:
 
     def move_to(self, log_price: float) -> bool:
         """As far as the limits go. Returns whether `told` is another."""
-        self.log_price = _held(log_price)
+        self.log_price = self._held(log_price)
         if abs(self.log_price - log(self.told)) <= TOLD:
             return False
         self.told = exp(self.log_price)
         return True
 
-
-def _held(log_price: float) -> float:
-    return min(max(log_price, log(LOW)), log(HIGH))
+    def _held(self, log_price: float) -> float:
+        low, high = self._limits
+        return min(max(log_price, low), high)

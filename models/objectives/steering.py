@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from math import exp, inf, isfinite, log
 from typing import ClassVar
 
-from warmscaler.models.objectives.control import HIGH, LOW, Controller
+from warmscaler.models.objectives.control import Controller
+from warmscaler.models.objectives.limits import HIGH, LOW, limits_of
 from warmscaler.models.objectives.price import Price, exchange_rate
 from warmscaler.models.objectives.window import Window
 from warmscaler.models.objectives.words import Kind, Objective
@@ -72,7 +73,7 @@ class Steering(Watcher):
     def __init__(self, objective: Objective, start: float, *, direction: float = 1.0) -> None:
         """`start` is the price to begin with, in seconds per GB·s."""
         self.objective = objective
-        self.controller = Controller(start, direction=direction)
+        self.controller = Controller(start, direction=direction, limits=limits_of(objective))
         self.price = Price(self.controller.told)
         self.requests = 0.0
         self.starts = 0.0

@@ -18,7 +18,6 @@ from pathlib import Path
 from tests.bench.table import Row, show, step
 from tests.traces import SHARED
 from warmscaler.data.read import read_trace
-from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.objectives.words import Kind, Objective, at_price, parse
 from warmscaler.models.policy import Policy
@@ -72,12 +71,7 @@ def measured(path: Path) -> Iterator[Row]:
 
     def played(objective: Objective) -> Played:
         step(f"{name}: {objective}")
-        found = best_price(
-            part.training,
-            Model(prior_ms=model.prior_ms, start_ms=model.start_ms),
-            objective,
-            *(CREATE_MS, 1, None),
-        )
+        found = best_price(part.training, objective, CREATE_MS, 1, None)
         started = replace(model, price_s_per_gb_s=found, objective=objective)
         return Played(part, Learned(started))
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from warmscaler.data.generate import generate
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
-from warmscaler.models.objectives.control import HIGH, LOW, Controller
+from warmscaler.models.objectives.control import Controller
+from warmscaler.models.objectives.limits import CHEAPEST_SECOND, DEAREST_SECOND, HIGH, LOW
 from warmscaler.models.objectives.price import price_of_money
 from warmscaler.models.objectives.steering import StaysSafe, Steering, steering
 from warmscaler.models.objectives.window import Window
@@ -84,6 +85,19 @@ def test_who_spends_more_never_gets_a_dearer_memory(
             one.tell(now_ms, allowed, spent)
             other.tell(now_ms, allowed, spent + more)
             assert direction * other.log_price <= direction * one.log_price + 1e-9
+
+
+@given(st.sampled_from(["safe", "cold-starts=1%", "wait-p99=500ms"]), st.floats(1e-6, 1e6), EVENTS)
+def test_no_second_waited_is_worth_more_or_less_than_is_said(
+    words: str, start: float, events: list[tuple[float, float, float]]
+) -> None:
+    steered, now_ms = steering(parse(words), start), 0.0
+    assert steered is not None
+    highest = CHEAPEST_SECOND if words == "safe" else HIGH
+    for passed_ms, allowed, spent in events:
+        now_ms += passed_ms
+        steered.controller.tell(now_ms, allowed, spent)
+        assert DEAREST_SECOND * 0.999 <= steered.controller.told <= highest * 1.001
 
 
 @settings(max_examples=25)
@@ -174,6 +188,29 @@ def test_cold_starts_beyond_what_is_allowed_make_memory_cheaper() -> None:
     assert many.price.s_per_gb_s < 0.03 < few.price.s_per_gb_s
     assert many.used == pytest.approx(5.0, rel=0.2)
     assert few.used == pytest.approx(0.1, rel=0.2)
+
+
+def test_where_the_price_cannot_help_memory_is_bounded() -> None:
+    """Every request waits, whatever is kept."""
+    steered = steering(parse("cold-starts=1%"), 0.03)
+    assert steered is not None
+    _busy(steered, hours=4.0, share_cold=1.0)
+    assert steered.price.s_per_gb_s == pytest.approx(DEAREST_SECOND)
+
+
+def test_people_are_not_made_to_wait_for_next_to_nothing() -> None:
+    """Nobody waits, and the window would have made many wait: even so a GB·s has its highest price."""
+    steered = steering(parse("safe"), 0.03)
+    assert steered is not None
+    pool = Pool("app", 1024, 2_000.0)
+    instance = Instance("i", pool, 0.0)
+    steered.started(0.0, instance)
+    for number in range(500):
+        instance.taken_ms = 400_000.0 * number
+        steered.done(instance.taken_ms + 100.0, instance, None)
+    assert isinstance(steered, StaysSafe)
+    assert steered.window.starts > 400
+    assert steered.price.s_per_gb_s == pytest.approx(CHEAPEST_SECOND)
 
 
 def test_a_request_that_waits_for_a_busy_instance_is_no_cold_start() -> None:

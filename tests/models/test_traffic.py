@@ -19,7 +19,7 @@ from warmscaler.models.policy import Wait
 from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.simulator.figures import figures
 from warmscaler.simulator.replay import replay
-from warmscaler.training.fitting.fit import app_habits
+from warmscaler.training.fitting.habits import app_habits
 
 PRICES = (0.0001, 0.001, 0.01, 0.1)
 SLACK = 0.02

@@ -29,7 +29,7 @@ from warmscaler.models.registry import make_policy
 from warmscaler.simulator.live import LiveResult, connect, play
 from warmscaler.simulator.platform import Misuse, SimulatedPlatform
 from warmscaler.simulator.replay import CREATE_MS, Replay, replay
-from warmscaler.training.fitting.fit import app_habits
+from warmscaler.training.fitting.habits import app_habits
 
 SPEED = float(os.environ.get("SCALER_LIVE_SPEED", "4"))
 STRETCH_MS = 180_000

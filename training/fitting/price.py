@@ -1,4 +1,9 @@
-"""The price to begin with: by replays of the training part at one price each, from coarse to fine."""
+"""The price to begin with: by replays of the training part at one price each, from coarse to fine.
+
+What is replayed is what will serve: a policy that knows the habits of what came before. One that begins
+with the population's prior alone pays for learning where it should pay for its price, and of an hour's
+traffic that was nearly all it paid for.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,14 @@ from math import inf, log
 from warmscaler.data.trace import Trace
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
+from warmscaler.models.objectives.limits import limits_of
 from warmscaler.models.objectives.steering import WINDOW_MS, aim_of
 from warmscaler.models.objectives.words import Kind, Objective
 from warmscaler.models.published.fixed import Fixed
 from warmscaler.simulator.figures import Figures, figures
 from warmscaler.simulator.replay import replay
 from warmscaler.training.cluster import share, task
+from warmscaler.training.fitting.habits import habits
 from warmscaler.training.objective_met import spent_of_allowed
 from warmscaler.training.workers import parallel
 
@@ -24,34 +31,37 @@ PRICE_STEPS = (8.0**0.5, 8.0**0.25)
 PRICE_REQUESTS = 80_000
 """The latest so many training requests find the price: the price is a habit of the fleet."""
 PRICE_SPLIT = 0.35
-"""The part of them, in time, in which the policy only learns."""
+"""The part of them, in time, that is not judged."""
 _Merit = tuple[float, float]
 
 
 def best_price(
     trace: Trace,
-    model: Model,
     objective: Objective,
     create_ms: float,
     jobs: int,
     on_progress: Callable[[float], None] | None,
 ) -> float:
-    """The price that meets the objective best on the latest stretch, from the population's prior alone.
+    """The price that meets the objective best on the latest stretch, by habits from before what is judged.
 
     `on_progress` goes from 0.2 to 1.
     """
     latest = trace
     if len(trace) > PRICE_REQUESTS:
         latest = trace.between(float(trace.arrival_ms[-PRICE_REQUESTS]), inf)
+    before = trace.between(-inf, latest.split_ms(PRICE_SPLIT))
+    model = habits(before, create_ms, jobs) if len(before) else Model()
     stretch, known = share(latest), share(model)
     merits: dict[float, _Merit] = {}
-    best = model.price_s_per_gb_s
+    best = PRICES[0]
+    low, high = limits_of(objective)
     with parallel(jobs) as side_by_side:
         window_s = _waits_s(latest, create_ms) if objective.kind is Kind.SAFE else None
         for stage in range(len(PRICE_STEPS) + 1):
             step = PRICE_STEPS[stage - 1]
             prices = (best / step, best * step) if stage else PRICES
-            rounded = [float(f"{price:.3g}") for price in prices]
+            held = (min(max(price, low), high) for price in prices)
+            rounded = sorted({float(f"{price:.3g}") for price in held} - merits.keys())
             done = side_by_side(
                 task(_tried, stretch, known, objective, each, create_ms, window_s)
                 for each in rounded
