@@ -26,6 +26,8 @@ a replay of it would not end or would not fit the wire."""
 
 _SECONDS = (1_000_000_000, 4_200_000_000)
 """Seconds since 1970, from 2001 to 2103; as milliseconds all of them lie in January and February 1970."""
+_DECADES_LATER_MS = 10**11
+"""March 1973: a trace that begins in _SECONDS and ends later than that has both units."""
 
 
 def unit_hint(name: str, value: int) -> str:
@@ -45,10 +47,12 @@ class TraceError(Exception):
 def check_arrivals(arrival_ms: IntArray, where: str, name: str) -> None:
     """Raises TraceError where arrivals, in field `name` at `where`, are milliseconds only by name."""
     first, last = int(arrival_ms.min(initial=2**62)), int(arrival_ms.max(initial=0))
-    if _SECONDS[0] <= first <= last < _SECONDS[1]:
+    mixed = last >= _DECADES_LATER_MS
+    if _SECONDS[0] <= first < _SECONDS[1] and (last < _SECONDS[1] or mixed):
         day = np.datetime64(first, "ms").astype("datetime64[D]")
         raise TraceError(
-            f"{where}: field `{name}` from {first} on would be {day}: it looks like seconds;"
+            f"{where}: field `{name}` from {first} on would be {day}:"
+            f" {'some of it looks' if mixed else 'it looks'} like seconds;"
             " multiply by 1,000, it is ms since 1970"
         )
 

@@ -30,6 +30,8 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Address:
         """Of HOST:PORT. Raises AddressError."""
+        if "://" in text:
+            raise AddressError("must be HOST:PORT alone, as 127.0.0.1:9001")
         host, colon, port = text.rpartition(":")
         if _is_ipv6(text) or (":" in host and not host.startswith("[")):
             # `::1:9001` is an address by itself as well: nobody can know what was meant.

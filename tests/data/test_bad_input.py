@@ -82,6 +82,10 @@ BAD_REQUESTS: list[tuple[bytes, str]] = [
     (lines(request(durationsInMs=2**40)), ":1: field `durationsInMs` is above 604800000: 1"),
     (lines(request(statusCode=2**40)), ":1: field `statusCode` is above 2147483647: 1"),
     (
+        lines(request(1_700_000_000_000), request(1_700_000_001)),
+        "some of it looks like seconds; multiply by 1,000",
+    ),
+    (
         lines(request(1_700_000_000)),
         "would be 1970-01-20: it looks like seconds; multiply by 1,000",
     ),

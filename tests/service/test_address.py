@@ -49,6 +49,11 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         Address.parse(text)
 
 
+def test_a_url_is_not_taken_for_an_ipv6_address() -> None:
+    with pytest.raises(AddressError, match="HOST:PORT alone"):
+        Address.parse("http://127.0.0.1:50051")
+
+
 @pytest.mark.parametrize("text", ["", "a:9001", "[::1]:9001", "[::1", "[a]", "[1.2.3.4]", "a b"])
 def test_what_is_no_host_is_refused(text: str) -> None:
     with pytest.raises(AddressError):
