@@ -141,6 +141,19 @@ def test_aws_counts_days_and_concurrency_as_it_wants_them(app: AppReport) -> Non
         assert 0 <= target["MinCapacity"] <= target["MaxCapacity"]
 
 
+@pytest.mark.parametrize("key", ["guest/demo/hello", " a:b|c", "x" * 999, "orders\t"])
+def test_aws_takes_the_names_of_its_actions(key: str) -> None:
+    every_day = Clock(86_400_000.0, 3_600_000.0, 60_000.0)
+    app = AppReport(key, 9, 512, AppAdvice(0.0, every_day), (0,) * 24, (), None, "why", "sure")
+    actions = exports.aws([app])
+    assert len({each["ScheduledActionName"] for each in actions}) == len(actions) == 2
+    for each in actions:
+        # The pattern of PutScheduledAction's ScheduledActionName.
+        refused = r"(^ +.*)|(.*([\x00-\x1f]|[\x7f-\x9f]|[:/|])+.*)|(.*[ ]+$)"
+        assert re.fullmatch(refused, each["ScheduledActionName"]) is None
+        assert len(each["ScheduledActionName"]) <= 256
+
+
 def test_what_a_platform_refuses_would_be_seen() -> None:
     spec = {"triggers": [OWN_TRIGGER], "scaleTargetRef": {"name": "orders"}, "cooldownPeriod": -1}
     with pytest.raises(jsonschema.ValidationError):

@@ -7,6 +7,7 @@ with Lambda's provisioned concurrency. Nothing is called: it is data to be looke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import Any
@@ -21,6 +22,9 @@ KNATIVE_WINDOW_S = (6, 60)
 """The shortest window that it takes, and the one it has unless told: over a longer one the number of pods
 would fall while the first of its requests are still in it."""
 _KNATIVE = "autoscaling.knative.dev"
+_NOT_IN_NAMES = re.compile(r"[:/|\x00-\x1f\x7f-\x9f]|^ +")
+"""What the name of one of AWS's scheduled actions may not hold; it is unique for a function."""
+_LONGEST = 200
 _MINUTE_S = 60.0
 _HOUR_S = 3_600.0
 _DAY_S = 86_400.0
@@ -148,7 +152,7 @@ def aws(apps: Sequence[AppReport], alias: str = "live") -> list[dict[str, Any]]:
             actions.append(
                 {
                     "ServiceNamespace": "lambda",
-                    "ScheduledActionName": f"{each.key}-{place}",
+                    "ScheduledActionName": f"{_NOT_IN_NAMES.sub('-', each.key)[:_LONGEST]}-{place}",
                     "ResourceId": f"function:{each.key}:{alias}",
                     "ScalableDimension": "lambda:function:ProvisionedConcurrency",
                     "Schedule": schedule,
