@@ -11,6 +11,7 @@ from html import unescape
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from tests.browser import chromium
@@ -24,6 +25,7 @@ from warmscaler.training.evaluating.evaluate import Measured, Window, evaluate, 
 from warmscaler.training.evaluating.settings import chosen
 from warmscaler.training.reporting.headline import headline
 from warmscaler.training.reporting.origin import Origin, sha256_of
+from warmscaler.training.reporting.plots import draw_distribution, frontier
 from warmscaler.training.reporting.report import render
 
 pytestmark = pytest.mark.filterwarnings("ignore:Glyph")  # few fonts have all of a key
@@ -73,6 +75,22 @@ def test_every_setting_is_on_the_chart_those_without_waiting_too(
     assert {each.figures.wait_s > 0.0 for each in measured} == {True, False}
     said = [each.splitlines()[0] for each in tips(page, "frontier")]
     assert sorted(said) == sorted(each.setting.label for each in measured)
+
+
+@pytest.mark.filterwarnings("error:constrained_layout")
+def test_the_smallest_trace_has_its_points_on_the_chart() -> None:
+    """One request of one app, and no waiting: its one setting stands at 0, its app is a line."""
+    of_two = window(trace_of([(0, 0, 100), (60_000, 0, 100)], memory_mb=[256]), 0.5)
+    (alone,) = evaluate(of_two, chosen(("fixed:300",)), create_ms=300, model=Model())
+    drawing = frontier([alone], narrow=False)
+    (line,) = drawing.axes.get_lines()
+    at = drawing.axes.transData.transform(line.get_xydata())[0]
+    assert drawing.axes.get_window_extent().contains(at[0], at[1])
+    assert np.array(line.get_ydata()).tolist() == [0.0]
+    assert [tick for tick in drawing.axes.get_xticks() if tick > 0.0]
+    of_apps = draw_distribution({"fixed:300": np.array([15.0])}, "GB·s", log=True, narrow=False)
+    assert np.array(of_apps.axes.get_lines()[0].get_ydata()).tolist() == [0.0, 1.0]
+    assert of_apps.axes.get_xticks().tolist() == [15.0]
 
 
 def test_keys_that_look_like_mathematics_or_markup_stand_as_they_are(page: str) -> None:

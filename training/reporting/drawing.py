@@ -185,7 +185,7 @@ def magnitude(axis: Axis, values: Sequence[float]) -> None:
         if axis.axis_name == "x"  # type: ignore[attr-defined]
         else (axis.axes.set_yscale, axis.axes.set_ylim)
     )
-    if len(above) < len(values):
+    if min(values, default=1.0) <= 0.0:
         decade = 10.0 ** floor(log10(low))
         set_scale("symlog", linthresh=decade, linscale=0.5)
         set_limits(-0.3 * decade, 1.6 * max(high, decade))
@@ -205,7 +205,8 @@ def _ticks(low: float, high: float) -> list[float]:
     each = (1.0, 2.0, 5.0) if log10(high / low) < 2.5 else (1.0,)
     every = max(1, (last - first) // 5)
     ticks = [m * 10.0**power for power in range(first, last + 1, every) for m in each]
-    return [tick for tick in ticks if low <= tick <= high]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    return inside or [float(f"{(low * high) ** 0.5:.2g}")]
 
 
 def plain(value: float) -> str:

@@ -131,7 +131,9 @@ def draw_distribution(
     for policy, of_apps in values.items():
         family = policy.partition(":")[0]
         ordered = np.sort(of_apps.clip(min=0.0))
-        share = np.arange(1, len(ordered) + 1) / max(len(ordered), 1)
+        share = np.arange(len(ordered) + 1) / max(len(ordered), 1)
+        ordered = np.concatenate([ordered[:1], ordered])  # up from 0: one app is a line as well
+        share = share[: len(ordered)]
         (line,) = axes.step(
             ordered,
             share,
