@@ -179,7 +179,9 @@ def evaluate(
             "--frontier has policies and prices of its own, and gives figures only: it goes with"
             " --split, --model, --create-ms, --jobs, --cluster, --json"
         )
-    if replicas and (policy or model or cluster or sweep or folds or frontier or outcomes):
+    steered = objective or gb_hour is not None or second_waited is not None
+    own = policy or model or cluster or sweep or folds or frontier or outcomes or said
+    if replicas and (own or steered or baseline != BASELINE):
         raise UserError(
             "--replicas has rules of its own: it goes with --split, --price, --create-ms, --on,"
             " --container-concurrency, --gpu-gb, --statsforecast, --json"

@@ -37,6 +37,8 @@ Statsforecast = Annotated[
 ]
 
 PLATFORM, PLACES = "knative", 1
+DAY_MS = 86_400_000.0
+MOST_DAYS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,13 @@ def _untold(_: float) -> None:
 def run(
     trace: Trace, prices: Sequence[float] | None, options: ReplicaOptions, *, json: bool
 ) -> None:
-    """Judges and prints."""
+    """Judges and prints. Raises UserError."""
+    days = float(trace.arrival_ms[-1] - trace.arrival_ms[0]) / DAY_MS
+    if days > MOST_DAYS:
+        raise UserError(
+            f"{trace.name}: it spans {days:,.0f} days, and --replicas looks every 15 s: give it at most"
+            f" {MOST_DAYS}; is there a request with a wrong time?"
+        )
     if not IS_INSTALLED:
         say("note: without numba (pip install 'warmscaler[replicas]') this takes far longer")
     with (

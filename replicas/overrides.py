@@ -37,7 +37,7 @@ def parse_overrides(text: str, where: str = "overrides.toml") -> tuple[Override,
     """The overrides in the TOML `text` that stands at `where`. Raises OverridesError."""
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise OverridesError(f"{where}: not TOML: {error}") from None
     for key in found:
         if key != "override":

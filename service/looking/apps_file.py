@@ -24,7 +24,7 @@ def read_apps(path: Path, defaults: Defaults) -> list[tuple[AppSpec, Source]]:
     """Every app in it, under the keys of a ScaledObject's trigger. Raises AppsFileError."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         raise AppsFileError(f"{path}: {said}") from None
     found = []

@@ -43,6 +43,7 @@ def test_they_are_read() -> None:
         (("T08:00:00+01:00", "T08:00:00"), "override 1: `from` must be a date and time with its"),
         (("T09:00:00+01:00", "T08:00:00+01:00"), "override 1: `until` must be later than `from`"),
         (("[[override]]", "[override]"), "not TOML"),
+        (("at_least = 20", f"at_least = {'[' * 5_000}"), "not TOML"),
         (("[[override]]", "[[overrides]]"), "`overrides` is not known here"),
     ],
 )

@@ -220,6 +220,9 @@ def test_costs_that_cannot_be_are_refused(forecast: Forecast, line: str, said: s
         (("--gpu-gb", "0"), "--gpu-gb 0"),
         (("--save-forecast", "x.bin"), "--save-forecast x.bin"),
         (("--policy", "fixed:60"), "--replicas has rules of its own"),
+        (("--baseline", "fixed:60"), "--replicas has rules of its own"),
+        (("--objective", "safe"), "--replicas has rules of its own"),
+        (("--gb-hour", "1", "--second-waited", "1"), "--replicas has rules of its own"),
         (("--price", "0"), "--price 0"),
         (("--report", "x.html"), "--replicas gives figures only"),
     ],
@@ -237,6 +240,19 @@ def test_options_that_cannot_be(
     code, _, err = in_here("evaluate", file, "--replicas", *words)
     assert code == 2
     assert said in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_trace_of_decades_is_refused_before_it_is_looked_at(
+    in_here: InHere, tmp_path: Path
+) -> None:
+    (tmp_path / "metas").write_text(
+        '{"key":"a","runtime":"go","memoryInMb":128,"timeoutInSecs":60,"initDurationInMs":100}\n'
+    )
+    request = '{"startTime":%d,"metaKey":"a","durationsInMs":10,"statusCode":200}\n'
+    (tmp_path / "requests").write_text(request % 0 + request % 1_795_762_800_000)
+    code, _, err = in_here("evaluate", tmp_path, "--replicas")
+    assert (code, "it spans 20,784 days" in err) == (2, True)
     assert len(err.strip().splitlines()) == 1
 
 
