@@ -209,7 +209,7 @@ def _explain(raw: bytes, fields: dict[str, type[pl.DataType]], where: str) -> No
             continue
         try:
             row = json.loads(line, parse_constant=_no_constant)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise TraceError(f"{where}:{number}: not JSON; one object a line is wanted") from None
         if not isinstance(row, dict):
             raise TraceError(f"{where}:{number}: not a JSON object")

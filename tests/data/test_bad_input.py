@@ -67,6 +67,7 @@ BAD_REQUESTS: list[tuple[bytes, str]] = [
     (b"", "empty"),
     (b" \n\n", "empty"),
     (b"hello\n", ":1: not JSON"),
+    (b"[" * 100_000, ":1: not JSON"),
     (lines(request()) + b'{"startTime": 1, "meta', ":2: not JSON"),
     (lines(request()) + b"\xff\xfe\n", ":2: not JSON"),
     (lines(request(), [1, 2]), ":2: not a JSON object"),

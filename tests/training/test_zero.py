@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -19,6 +20,7 @@ from warmscaler.models.learned.plan import Prior, plan, spread
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.objectives.price import MAX_PRICE, MIN_PRICE
 from warmscaler.simulator.replay import replay
+from warmscaler.training.advising.search import find_advice
 from warmscaler.training.evaluating.evaluate import measure, window
 from warmscaler.training.evaluating.settings import DEFAULT_POLICIES, MADE_LATER, chosen, sweep
 from warmscaler.training.fitting.fit import fit
@@ -46,6 +48,22 @@ def test_starts_that_take_no_time_are_trained_on_and_measured(sudden: Trace) -> 
         # Of these only: others let requests wait for an instance that is about to be free.
         if setting.family in ("fixed", "reference"):
             assert waited_s == 0.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_advice_for_an_app_does_not_hang_on_one_that_starts_in_no_time() -> None:
+    rows = [(n * 20_000, n % 2, 100) for n in range(400)]
+    both = trace_of(rows, memory_mb=(128, 128), init_ms=2_000)
+    sudden = replace(both.apps[0], init_ms=0)
+    beside = find_advice(replace(both, apps=(sudden, both.apps[1])), price=0.05, create_ms=0.0)
+    alone = find_advice(
+        trace_of([row for row in rows if row[1]], memory_mb=(128, 128), init_ms=2_000),
+        price=0.05,
+        create_ms=0.0,
+    )
+    key = both.apps[1].key
+    assert beside.apps[key].keep_ms == alone.apps[key].keep_ms > 0.0
+    assert beside.apps[sudden.key].keep_ms == 0.0
 
 
 @pytest.mark.parametrize("price", [MIN_PRICE, MAX_PRICE])

@@ -72,8 +72,10 @@ def find_advice(
     cost_s = np.stack(costs)  # shape (tried, apps)
     requests = np.bincount(trace.app, minlength=len(trace.apps))
     start_s = np.array([(create_ms + app.init_ms) / 1000.0 for app in trace.apps])
-    per_start = cost_s[: len(plain), called] / (requests * start_s)[called]
-    usual = per_start.mean(axis=1)
+    # What starts in no time does not say what a start costs.
+    telling = called[start_s[called] > 0.0]
+    per_start = cost_s[: len(plain), telling] / (requests * start_s)[telling]
+    usual = per_start.mean(axis=1) if len(telling) else np.zeros(len(plain))
     believed = np.concatenate((usual, np.full(len(timed), usual.min())))
     total_s = cost_s + PRIOR_REQUESTS * believed[:, None] * start_s[None, :]
     for row in range(len(plain), len(tried)):  # without a clock of its own it is a plain one
