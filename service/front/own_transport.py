@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from warmscaler.service.front.admission import Admission
@@ -39,9 +38,6 @@ class OwnTransport:
                     self._methods[path] = replace(each, at_once=None)
         self._admission = Admission(serving.pending_calls)
         self._connections: set[Connected] = set()
-        self._connected = partial(
-            Connected, self._methods, self._admission, self._connections, serving.heard
-        )
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -90,6 +86,9 @@ class OwnTransport:
         for connected in list(self._connections):
             connected.machine.http.drain(last=last)
             connected.flush()
+
+    def _connected(self) -> Connected:
+        return Connected(self._methods, self._admission, self._connections, self._serving.heard)
 
     async def _accept(
         self, listener: socket.socket, contexts: Callable[[], ssl.SSLContext] | None

@@ -104,6 +104,29 @@ def test_what_is_no_method_and_what_is_no_grpc() -> None:
     assert (":status", "405") in [(str(name), str(value)) for name, value in answered.headers]
 
 
+@pytest.mark.parametrize(("method", "status", "said"), [("HEAD", "405", 0), ("PUT", "405", 61)])
+def test_what_is_no_grpc_is_answered_as_http_does(method: str, status: str, said: int) -> None:
+    """HEAD has no content in its answer (RFC 9110, 9.3.2); a body of any length is heard to its end."""
+    here, ours = caller(), machine()
+    here.send_headers(1, [(":method", method), *fields()[1:]], end_stream=method == "HEAD")
+    left = 0 if method == "HEAD" else 1_000_000
+    headers: dict[str, str] = {}
+    content = 0
+    while not headers:
+        for event in talk(here, echo(ours, here.data_to_send())):
+            if isinstance(event, h2.events.ResponseReceived):
+                headers = dict(event.headers)  # type: ignore[arg-type]
+            elif isinstance(event, h2.events.DataReceived):
+                content += len(event.data or b"")
+        room = min(left, here.local_flow_control_window(1), 16_384)
+        assert headers or room  # else it would wait for ever
+        if left:
+            left -= room
+            here.send_data(1, b"x" * room, end_stream=not left)
+    assert (headers[":status"], content, left) == (status, said, 0)
+    assert not ours.http.streams
+
+
 CALL = st.tuples(
     st.sampled_from([UNARY, UNARY, TALK, "/test.Echo/None"]),
     st.sampled_from([None, "1S", "7m", "99999999u", "1x", ""]),

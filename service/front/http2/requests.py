@@ -83,8 +83,8 @@ class Request(Generic[M]):
     traceparent: str = ""
     refusal: bytes | None = None
     """The header block to answer with, if no method needs to be asked."""
-    is_grpc: bool = True
-    """Else it is answered as HTTP does, once all of it came."""
+    content: bytes | None = None
+    """What follows `refusal` where it is answered as HTTP does, once all of it came."""
 
     def with_timeout(self, timeout: bytes) -> Self | None:
         """See Meaning."""
@@ -144,5 +144,5 @@ def interpret(fields: Fields, methods: Mapping[bytes, M]) -> Request[M] | None:
         None if length is None else int(length),
         first.get(b"traceparent", b"").decode("ascii", "replace"),
         refusal,
-        is_grpc,
+        None if is_grpc else b"" if first[b":method"] == b"HEAD" else NOT_GRPC,
     )

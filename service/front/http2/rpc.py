@@ -16,7 +16,6 @@ from warmscaler.service.front.http2.messages import Unreadable, end_of_first, fi
 from warmscaler.service.front.http2.outgoing import Reply
 from warmscaler.service.front.http2.requests import (
     DONE,
-    NOT_GRPC,
     RESPONSE,
     Code,
     Method,
@@ -206,7 +205,7 @@ class GrpcConnection(Generic[M]):
     def began(self, call: Call[M]) -> None:
         """See Listener."""
         request = call.request
-        if request.refusal is not None and request.is_grpc:
+        if request.refusal is not None and request.content is None:
             self.http.end(call, request.refusal)
             return
         if request.method is not None and not request.method.unary:
@@ -233,8 +232,10 @@ class GrpcConnection(Generic[M]):
         if request.refusal is not None:
             if call.peer_ended:
                 self.http.begin(call, request.refusal)
-                self.http.sending.data(call, NOT_GRPC)
+                self.http.sending.data(call, request.content or b"")
                 self.http.end(call, b"")
+            elif call.receive_window * 2 < frames.DEFAULT_WINDOW:
+                self.http.expect(call, frames.DEFAULT_WINDOW - call.receive_window)
             return
         if call.buffer is None:
             call.buffer = bytearray()

@@ -114,15 +114,6 @@ class Sending:
         self._stalled.pop(stream.id, None)
         if stream.trailers is None:
             return False
-        if stream.trailers:
-            self.out.append(
-                frames.frame(
-                    frames.HEADERS,
-                    frames.END_STREAM | frames.END_HEADERS,
-                    stream.id,
-                    stream.trailers,
-                )
-            )
-        else:
-            self.out.append(frames.frame(frames.DATA, frames.END_STREAM, stream.id))
+        kind, flags = (frames.HEADERS, frames.END_HEADERS) if stream.trailers else (frames.DATA, 0)
+        self.out.append(frames.frame(kind, flags | frames.END_STREAM, stream.id, stream.trailers))
         return True
