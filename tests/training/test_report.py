@@ -117,6 +117,12 @@ def test_headline_shows_the_bad_with_the_good(measured: list[Measured]) -> None:
     assert waiting.before == f"{base.wait_s:,.0f}"
     assert f"{ours.wait_s:,.0f}" in waiting.after
     assert headline(measured, "nosuch", 1.0) == []
+    still = [replace(each, figures=replace(each.figures, wait_s=0.0)) for each in measured]
+    waiting = headline(still, "fixed:300", 1.0)[3]
+    assert (waiting.verdict, waiting.said) == ("same", "as before")
+    still[3] = replace(still[3], figures=replace(still[3].figures, wait_s=5.0))
+    waiting = headline(still, "fixed:300", 1.0)[3]
+    assert (waiting.verdict, waiting.said) == ("worse", "from nothing")
 
 
 def test_the_baseline_can_be_chosen(part: Window, measured: list[Measured]) -> None:

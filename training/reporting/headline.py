@@ -21,14 +21,14 @@ class Change:
     before: str
     after: str
     change: float | None
-    """Relative; None where there was nothing before."""
+    """Relative; None where there was nothing before, and there is something now."""
     about: str
 
     @property
     def verdict(self) -> str:
         """`better`, `worse` or `same`, by half a percent."""
         if self.change is None:
-            return "same" if self.before == self.after else "worse"
+            return "worse"
         if abs(self.change) < 0.005:
             return "same"
         return "better" if self.change < 0.0 else "worse"
@@ -37,7 +37,7 @@ class Change:
     def said(self) -> str:
         """The change in words."""
         if self.change is None:
-            return "as before" if self.before == self.after else "from nothing"
+            return "from nothing"
         if self.verdict == "same":
             return "as before"
         if -1.0 < self.change < -0.995:
@@ -98,4 +98,6 @@ def _mean_ms(of: Measured) -> str:
 
 
 def _relative(before: float, after: float) -> float | None:
-    return after / before - 1.0 if before > 0.0 else None
+    if before > 0.0:
+        return after / before - 1.0
+    return None if after > 0.0 else 0.0
