@@ -17,6 +17,7 @@ import pytest
 from tests.cli.conftest import InHere
 from tests.traces import trace_of
 from warmscaler.data.read import write_trace
+from warmscaler.training.evaluating.evaluate import JSON_FIGURES
 
 KEYS = {
     "policy",
@@ -94,7 +95,12 @@ def test_sweep_and_folds(trace: Path, in_here: InHere) -> None:
     assert not code, err
     result = json.loads(out)
     assert len(result["folds"]) == 2
-    assert result["policies"][0]["spread"]["wait_s"] >= 0.0
+    (policy,) = result["policies"]
+    assert policy["spread"]["wait_s"] >= 0.0
+    assert policy["spread"].keys() >= set(JSON_FIGURES)
+    code, out, err = in_here(*words[:-3], "--folds", "2", "--jobs", "1")
+    assert not code, err
+    assert f"{policy['start_rate']:.5f} ±{policy['spread']['start_rate']:.5f}" in out
 
 
 @pytest.mark.parametrize(

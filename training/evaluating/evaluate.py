@@ -286,7 +286,8 @@ def mean_and_spread(runs: Sequence[Measured]) -> tuple[Measured, Mapping[str, fl
         setting = replace(setting, knob_value=None)
     mean: dict[str, Any] = {}
     spread: dict[str, float | None] = {}
-    for name in (field.name for field in fields(Figures)):
+    own = [field.name for field in fields(Figures)]
+    for name in dict.fromkeys([*own, *JSON_FIGURES]):  # those that follow from others as well
         values = [getattr(run.figures, name) for run in runs]
         if any(value is None for value in values):
             mean[name] = spread[name] = None
@@ -295,7 +296,7 @@ def mean_and_spread(runs: Sequence[Measured]) -> tuple[Measured, Mapping[str, fl
         spread[name] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         if name in ("requests", "cold_starts", "queued"):
             mean[name] = round(mean[name])
-    return Measured(setting, Figures(**mean)), spread
+    return Measured(setting, Figures(**{name: mean[name] for name in own})), spread
 
 
 def _to_keep(settings: Sequence[Setting], baseline: str) -> list[Setting]:
