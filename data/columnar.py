@@ -164,7 +164,7 @@ def _read_file(file: Path, *, sealed: bool = False) -> tuple[pl.DataFrame, dict[
             )
         table = pl.read_parquet(io.BytesIO(content))
         about["idle_apps"] = [App(**app) for app in about.get("idle_apps", [])]
-    except (AttributeError, TypeError):
+    except (AttributeError, TypeError, RecursionError):
         raise TraceError(f"{file}: metadata `{METADATA_KEY}` is not what was written") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0]

@@ -123,6 +123,8 @@ def flat_frame(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _csv(text: str, where: str, name: str) -> Table:
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # as a spreadsheet may still end its lines
     first = text.lstrip("\r\n").splitlines()[0]
     separator = max(_SEPARATORS, key=first.count)
     header = [each.strip() for each in next(csv.reader([first], delimiter=separator))]
@@ -224,7 +226,13 @@ def _json(content: bytes, where: str, name: str) -> Table:
         lambdas = reports_in_rows(where, name, columns, numbered)
         if lambdas is not None:
             return lambdas
-    frame = pl.DataFrame([_series(each, [row.get(each) for _, row in flat]) for each in columns])
+    try:
+        frame = pl.DataFrame(
+            [_series(each, [row.get(each) for _, row in flat]) for each in columns]
+        )
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise TraceError(f"{where}: {half} alone is half a character; leave it out") from None
     lines = [line for line, _ in flat]
     in_lines = all(line is not None for line in lines)
     table = Table(where, frame, lines.__getitem__ if in_lines else None)  # type: ignore[arg-type]
@@ -359,7 +367,7 @@ def _series(name: str, values: list[Any]) -> pl.Series:
     kinds = {type(value) for value in values if value is not None}
     if kinds == {bool}:
         return pl.Series(name, values, dtype=pl.Boolean)
-    if kinds == {int} and all(value is None or value < 2**63 for value in values):
+    if kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
         return pl.Series(name, values, dtype=pl.Int64)
     if kinds <= {int, float} and kinds:
         return pl.Series(name, [None if v is None else float(v) for v in values], dtype=pl.Float64)

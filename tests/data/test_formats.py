@@ -289,6 +289,16 @@ def test_bad_json_lines(tmp_path: Path) -> None:
         assert says in refusal(file)
     file.write_text('[{"activationId": "x", "start": "soon"}]')
     assert "record 1: no whole activation" in refusal(file)
+    file.write_text(good.replace('"a"', r'"\ud800"'))
+    assert "half a character" in refusal(file)
+    file.write_text(good.replace('"a"', r'"\ud800"').replace("5}", f"{-(10**30)}}}"))
+    assert "half a character" in refusal(file)
+
+
+def test_line_ends_of_old_spreadsheets(tmp_path: Path) -> None:
+    file = tmp_path / "f.csv"
+    file.write_bytes((HEAD + GOOD * 2).replace("\n", "\r").encode())
+    assert len(read_trace(file)) == 2
 
 
 def test_all_that_is_missing_is_said_at_once_with_a_command_that_would_do(tmp_path: Path) -> None:
