@@ -22,8 +22,8 @@ SHRINK = 0.6
 LEAST_STEP = 0.01
 """Traffic changes: after a hundred units the price must be able to be another."""
 SLOWEST_MS = 300_000.0
-"""Where nothing is spent the price rises e-fold in so long at the soonest: it takes a while until
-another price shows, as instances are kept for minutes."""
+"""Where nothing is spent the price rises e-fold in so long at the soonest, on average since it began:
+it takes a while until another price shows, as instances are kept for minutes."""
 TOLD = 0.05
 """The price that is told follows once it is off by this share: plans are made anew then."""
 

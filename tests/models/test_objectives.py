@@ -179,6 +179,18 @@ def test_another_process_goes_on_where_one_was(words: str) -> None:
     assert second.requests == first.requests
 
 
+def test_a_price_of_before_is_held_to_the_limits_of_now() -> None:
+    """Other limits held when its account was written: it goes on, at the nearest price."""
+    first, second = steering(parse("safe"), 0.03), steering(parse("safe"), 0.03)
+    assert first is not None
+    assert second is not None
+    state = json.loads(first.state())
+    for log_price, held in ((log(8.7), CHEAPEST_SECOND), (log(2e-5), DEAREST_SECOND)):
+        state["numbers"]["log_price"] = log_price
+        second.restore(json.dumps(state).encode())
+        assert second.price.s_per_gb_s == pytest.approx(held)
+
+
 def test_cold_starts_beyond_what_is_allowed_make_memory_cheaper() -> None:
     many, few = (steering(parse("cold-starts=1%"), 0.03) for _ in range(2))
     assert many is not None
