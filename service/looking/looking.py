@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -132,15 +131,7 @@ class Looking:
             if self._http is None:
                 self._http = client()
             prometheus = Prometheus(address, self._http)
-            place = Place(
-                prometheus, _without_password(address), self.options, self.now_s, self._chance
-            )
+            place = Place(prometheus, prometheus.shown, self.options, self.now_s, self._chance)
             self.places[address] = place
             self._tasks[address] = asyncio.get_running_loop().create_task(place.run())
         return place
-
-
-def _without_password(address: str) -> str:
-    """As it may be shown: in logs, metrics and answers."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
 
 import httpx2
 
@@ -38,10 +39,19 @@ def client() -> httpx2.AsyncClient:
 
 
 class Prometheus:
-    """At one address, http://HOST:PORT with the path before /api, if there is one."""
+    """At one address, http://HOST:PORT with the path before /api, if there is one.
+
+    A name and a password in it are sent, and shown nowhere.
+    """
 
     def __init__(self, address: str, http: httpx2.AsyncClient) -> None:
-        self._base = address.rstrip("/") + "/api/v1/"
+        parts = urlsplit(address)
+        user, _, at = parts.netloc.rpartition("@")
+        name, _, password = user.partition(":")
+        self._auth = (unquote(name), unquote(password)) if user else None
+        self.shown = parts._replace(netloc=at).geturl()
+        """The address without them."""
+        self._base = self.shown.rstrip("/") + "/api/v1/"
         self._http = http
 
     async def now(self, queries: Sequence[str], at_s: float) -> list[Sample]:
@@ -67,7 +77,7 @@ class Prometheus:
         try:
             async with (
                 asyncio.timeout(CONNECT_S + ANSWER_S),  # of all: one may drip
-                self._http.stream("POST", self._base + what, data=form) as reply,
+                self._http.stream("POST", self._base + what, data=form, auth=self._auth) as reply,
             ):
                 async for piece in reply.aiter_bytes():
                     content += piece

@@ -67,6 +67,8 @@ def configure(
     handler.addFilter(RateLimit())
     handler.addFilter(_no_traceback_for_callers)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # It has a line for every request that went well.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 @contextmanager

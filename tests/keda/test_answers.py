@@ -202,7 +202,7 @@ def test_a_password_is_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> None
             assert (code, "http://127.0.0.1:1/path is away" in text) == (UNAVAILABLE, True)
             assert "secret" not in text
 
-    with caplog.at_level(logging.INFO, "scaler"):
+    with caplog.at_level(logging.DEBUG):
         asyncio.run(work())
     assert "is away" in caplog.text
     assert "secret" not in caplog.text
