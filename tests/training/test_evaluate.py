@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from warmscaler.models.registry import PolicyError
 from warmscaler.training.evaluating.evaluate import (
     as_json,
     evaluate,
+    find,
     folds,
     mean_and_spread,
     saving,
@@ -137,6 +140,15 @@ def test_sweep_has_every_setting_once(small: Trace) -> None:
     assert sum(each.family == "learned" for each in settings) == len(PRICES) + 1
     values = [each.knob_value for each in settings if each.family == "knative"]
     assert values == sorted(set(values), key=lambda value: value or 0.0)
+
+
+def test_of_a_sweep_it_is_told_what_was_asked_for(small: Trace) -> None:
+    (any_,) = evaluate(window(small, 0.5), chosen(["fixed:300"]), create_ms=300.0)
+    for price in (0.03, 0.04):  # 0.04 is one of the grid's
+        settings = sweep(chosen(["fixed:300", "learned"], price=price), small)
+        found = find([replace(any_, setting=each) for each in settings], "learned")
+        assert found is not None
+        assert found.setting.price == price
 
 
 def test_an_unknown_policy_names_the_known_before_any_replay(small: Trace) -> None:

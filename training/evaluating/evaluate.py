@@ -302,13 +302,13 @@ def mean_and_spread(runs: Sequence[Measured]) -> tuple[Measured, Mapping[str, fl
 def _to_keep(settings: Sequence[Setting], baseline: str) -> list[Setting]:
     """Of the baseline and of learned the one that `find` will find."""
     of = [[each for each in settings if each.policy == name] for name in (baseline, LEARNED)]
-    return [min(each, key=lambda one: one.price is not None) for each in of if each]
+    return [min(each, key=lambda one: one.swept) for each in of if each]
 
 
 def find(measured: Sequence[Measured], policy: str) -> Measured | None:
-    """The first of these with this policy, the one whose knob nobody set before any other."""
+    """The first of these with this policy, one that was asked for before any of a sweep."""
     found = [each for each in measured if each.setting.policy == policy]
-    return min(found, key=lambda each: each.setting.price is not None) if found else None
+    return min(found, key=lambda each: each.setting.swept) if found else None
 
 
 def saving(measured: Sequence[Measured], baseline: str = BASELINE) -> str | None:

@@ -75,6 +75,8 @@ class Setting:
     """For `learned` alone: stays as it is; None is the objective's."""
     objective: Objective | None = None
     """For `learned` alone; None is what its model was trained for."""
+    swept: bool = False
+    """Whether it is of a sweep's grid, and nobody asked for it."""
 
     @property
     def family(self) -> str:
@@ -146,7 +148,7 @@ def capacities_gb(trace: Trace, *, step: float = 0.5) -> list[float]:
 
 def _grid(family: str, trace: Trace) -> list[Setting]:
     if family == "learned":
-        return [Setting("learned", "price", price, price) for price in PRICES]
+        return [Setting("learned", "price", price, price, swept=True) for price in PRICES]
     values: Sequence[float] = {
         "fixed": KEEP_S,
         "hybrid-histogram": RANGE_MINUTES,
@@ -157,7 +159,9 @@ def _grid(family: str, trace: Trace) -> list[Setting]:
         "icebreaker": UTILITIES,
         "spes": GIVE_UPS,
     }.get(family, ())
-    return [Setting(f"{family}:{value:g}", KNOBS[family], float(value)) for value in values]
+    return [
+        Setting(f"{family}:{value:g}", KNOBS[family], float(value), swept=True) for value in values
+    ]
 
 
 def _check(policy: str) -> None:

@@ -102,7 +102,7 @@ def _named(measured: Sequence[Measured], baseline: str) -> list[Measured]:
 
     def weight(each: Measured) -> int:
         setting = each.setting
-        if setting.policy == LEARNED and setting.price is None:
+        if setting.policy == LEARNED and not setting.swept:
             return 0
         if setting.policy == baseline:
             return 1
