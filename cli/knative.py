@@ -56,18 +56,24 @@ def knative(
         str | None, typer.Option(help="Revisions of this namespace only; else of all.")
     ] = None,
     start_s: Annotated[
-        float, typer.Option("--start", min=0, help="Seconds that a pod takes to be ready.")
+        float,
+        typer.Option("--start", min=0, max=86_400, help="Seconds that a pod takes to be ready."),
     ] = 10.0,
     memory_mb: Annotated[
-        float, typer.Option(min=1, help="Memory of a pod that asks for none.")
+        float, typer.Option(min=1, max=2**24, help="Memory of a pod that asks for none.")
     ] = 256.0,
     price: Annotated[
         float, typer.Option(min=1e-6, max=1e6, help="Seconds of waiting that a GB·s is worth.")
     ] = PLAIN.price,
     cool_down_s: Annotated[
-        float, typer.Option("--cool-down", min=0, help="Seconds for which a floor is not lowered.")
+        float,
+        typer.Option(
+            "--cool-down", min=0, max=604_800, help="Seconds for which a floor is not lowered."
+        ),
     ] = 60.0,
-    most: Annotated[int, typer.Option(min=1, help="The highest floor of a Revision.")] = 100,
+    most: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="The highest floor of a Revision.")
+    ] = 100,
     interval_s: Interval = PLAIN_LOOKS.interval_s,
     history: History = "2d",
     hold_s: Annotated[

@@ -13,7 +13,7 @@ from lightkube import AsyncClient, KubeConfig
 from lightkube.config.client_adapter import verify_cluster
 from lightkube.config.kubeconfig import SingleConfig
 from lightkube.config.models import User
-from lightkube.core.exceptions import ApiError, ConfigError
+from lightkube.core.exceptions import ApiError
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.types import PatchType
 
@@ -73,16 +73,25 @@ class Api:
     """Belongs to the running event loop. Every call raises ApiFailure."""
 
     def __init__(self, config: SingleConfig) -> None:
+        """Raises NoCluster."""
         user = config.user or User()
-        verify = verify_cluster(config.cluster, user, config.abs_file)
-        self._client = AsyncClient(
-            config,
-            timeout=httpx2.Timeout(_ANSWER_S),
-            field_manager=OWNER,
-            trust_env=False,
-            transport=_Watching(verify=verify),
-            lazy=False,
-        )
+        try:
+            verify = verify_cluster(config.cluster, user, config.abs_file)
+            self._client = AsyncClient(
+                config,
+                timeout=httpx2.Timeout(_ANSWER_S),
+                field_manager=OWNER,
+                trust_env=False,
+                transport=_Watching(verify=verify),
+                lazy=False,
+            )
+        except (
+            Exception
+        ) as error:  # of certificates that cannot be read, an address that is none, …
+            text = " ".join(str(error).split())
+            raise NoCluster(
+                f"{config.context_name}: this cluster cannot be called: {text}"
+            ) from None
         self.namespace = config.namespace
         """Where we run."""
 
@@ -143,8 +152,9 @@ def cluster(path: str | None) -> SingleConfig:
     try:
         config = KubeConfig.from_env() if path is None else KubeConfig.from_file(path)
         found = config.get()
-    except (ConfigError, OSError, ValueError, KeyError) as error:
-        text = " ".join(str(error).split())
+    except Exception as error:  # of whatever the file has instead
+        said = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        text = " ".join(said.split())
         raise NoCluster(f"{path or 'the cluster'}: no configuration of one: {text}") from None
     if found is None:
         raise NoCluster("no cluster is configured: give --kubeconfig FILE")
