@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ log = logging.getLogger("scaler.knative")
 RETRY_FIRST_S, RETRY_LAST_S = 0.5, 30.0
 LEAVING_S = 20.0
 """At the end so long may be taken to take away what was written."""
+LEAVING_AT_ONCE = 10
 TRIES = 5
 """For one write, where others write as well."""
 REFUSALS = (400, 403, 404, 409, 422)
@@ -124,18 +125,22 @@ class Controller:
             self._leave(key)
         if self._options.dry_run:
             return
+        left = iter(list(self.known))
         try:
             async with asyncio.timeout(LEAVING_S):
-                for key in list(self.known):
-                    while self._leads():
-                        try:
-                            await self._write(key)
-                            break
-                        except ApiFailure as failure:
-                            log.warning("%s/%s keeps its floor: %s", *key, failure)
-                            await asyncio.sleep(self._pause_s(1))
+                await asyncio.gather(*(self._take_away(left) for _ in range(LEAVING_AT_ONCE)))
         except TimeoutError:
             log.error("the API took too long: floors may be left behind")
+
+    async def _take_away(self, left: Iterator[Key]) -> None:
+        for key in left:
+            while self._leads():
+                try:
+                    await self._write(key)
+                    break
+                except ApiFailure as failure:
+                    log.warning("%s/%s keeps its floor: %s", *key, failure)
+                    await asyncio.sleep(self._pause_s(1))
 
     async def _follow(self, version: str) -> None:
         events = self._api.watch(self._options.namespace, version)

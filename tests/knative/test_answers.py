@@ -14,10 +14,15 @@ from lightkube.config.kubeconfig import SingleConfig
 from lightkube.config.models import Cluster, Context, User
 
 from tests.knative.stand_in import StandIn
+from tests.knative.test_floors import MIN_SCALE, OWNER, revision
 from warmscaler.service.knative import api as ours
+from warmscaler.service.knative import controller
 from warmscaler.service.knative.api import Api, ApiFailure
 from warmscaler.service.knative.campaign import Campaign
+from warmscaler.service.knative.controller import Controller, FloorOptions
 from warmscaler.service.knative.election import Election
+from warmscaler.service.looking.looking import Looking
+from warmscaler.service.looking.options import LookingOptions
 
 HTML = b"Content-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
 JSON = b"Content-Type: application/json\r\n"
@@ -37,10 +42,17 @@ def chunked(*pieces: bytes) -> bytes:
     )
 
 
+def answer(said: object) -> bytes:
+    content = json.dumps(said).encode()
+    return b"HTTP/1.1 200 -\r\n" + JSON + b"Content-Length: %d\r\n\r\n" % len(content) + content
+
+
 @asynccontextmanager
-async def answered(content: bytes) -> AsyncIterator[tuple[Api, list[str]]]:
-    """An API that always says the same."""
-    asked = []
+async def answered(
+    content: bytes | Callable[[str], Coroutine[Any, Any, bytes]],
+) -> AsyncIterator[tuple[Api, list[str]]]:
+    """An API that always says the same, or what it is told to say to a request line."""
+    asked: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -49,7 +61,7 @@ async def answered(content: bytes) -> AsyncIterator[tuple[Api, list[str]]]:
                 asked.append(head.partition("\r\n")[0])
                 length = re.search(r"content-length: (\d+)", head.lower())
                 await reader.readexactly(int(length[1]) if length else 0)
-                writer.write(content)
+                writer.write(content if isinstance(content, bytes) else await content(asked[-1]))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
@@ -126,6 +138,41 @@ def test_a_watch_that_ends_at_once_is_not_asked_for_at_once(
                 async with asyncio.timeout(0.5):
                     await watched(api)
             assert 1 < len(asked) <= 4
+
+    asyncio.run(work())
+
+
+def test_all_floors_are_taken_away_in_time_by_an_api_that_takes_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(controller, "LEAVING_S", 3.0)
+    with_floor = []
+    for number in range(100):
+        made = revision(f"r{number}", min_scale="1")
+        fields: dict[str, Any] = {"f:metadata": {"f:annotations": {f"f:{MIN_SCALE}": {}}}}
+        made["metadata"] |= {"managedFields": [{"manager": OWNER, "fieldsV1": fields}]}
+        with_floor.append(made)
+
+    async def serve(line: str) -> bytes:
+        if line.startswith("PATCH"):
+            await asyncio.sleep(0.1)
+            return answer(revision(line.split("/")[-1].partition("?")[0]))
+        if "watch=true" in line:
+            await asyncio.sleep(60.0)
+        return answer({"metadata": {"resourceVersion": "7"}, "items": with_floor})
+
+    async def work() -> None:
+        async with answered(serve) as (api, asked):
+            looking = Looking(LookingOptions(), lambda: 0.5)
+            floors = Controller(api, looking, FloorOptions(), lambda: True, lambda: 0.5)
+            watch = asyncio.create_task(floors.watch())
+            async with asyncio.timeout(10.0):
+                while len(floors.known) < 100:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            watch.cancel()
+            await floors.leave()
+            assert len([line for line in asked if line.startswith("PATCH")]) == 100
+            await looking.close()
 
     asyncio.run(work())
 
