@@ -124,7 +124,7 @@ def durations_ms(table: Table, column: pl.Series, unit: str | None) -> tuple[pl.
 
 def _spelt_ms(column: pl.Series) -> pl.Series:
     """Of text that names its units, or is as a clock shows it; empty where it does neither."""
-    found = []
+    ms = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
     for pattern, scales in (
         (_WITH_UNITS, [3.6e6, 6e4, 1e3, 1.0, 1e-3, 1e-6]),
         (_CLOCK, [8.64e7, 3.6e6, 6e4, 1e3]),
@@ -134,10 +134,11 @@ def _spelt_ms(column: pl.Series) -> pl.Series:
             part.cast(pl.Float64, strict=False) * by
             for part, by in zip(groups, scales, strict=True)
         ]
-        whole = pl.sum_horizontal(parts)
         some = ~pl.all_horizontal(*(part.is_null() for part in parts))
-        found.append(pl.when(some).then(whole))
-    return pl.select(pl.coalesce(found)).to_series().alias(column.name)
+        ms = pl.select(pl.coalesce(ms, pl.when(some).then(pl.sum_horizontal(parts)))).to_series()
+        if ms.count() == column.count():
+            break
+    return ms.alias(column.name)
 
 
 def memory_mb(table: Table, column: pl.Series, unit: str | None) -> tuple[pl.Series, str]:
