@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from itertools import islice
 
 from warmscaler.models.policy import Instance, Pool
 
 NO_LIMIT = sys.maxsize
+_LETS_PASS = 100
+"""Of so many apps that want room the first is looked for that has not had its share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +136,11 @@ class Room:
         self._add(pool, 1)
 
     def next_in_turn(self) -> Pool | None:
-        """The app that gets the next room."""
-        return next(iter(self.wanting), None)
+        """The app that gets the next room: one that has more than an equal share lets others go
+        first, or its starts that hang would keep everybody's."""
+        first_few = islice(self.wanting, _LETS_PASS)
+        within = next((pool for pool in first_few if not self._beyond_share(pool)), None)
+        return next(iter(self.wanting), None) if within is None else within
 
     def had_its_turn(self, pool: Pool) -> None:
         """Gives up one place of the app in the row; others wait behind everyone else's."""
@@ -168,8 +174,10 @@ class Room:
 
     def must_yield(self, pool: Pool) -> bool:
         """Whether the app has more than an equal share while another one waits for room."""
-        if len(self.wanting) == (pool in self.wanting) or not self.short():
-            return False
+        others = len(self.wanting) > (pool in self.wanting)
+        return others and self.short() and self._beyond_share(pool)
+
+    def _beyond_share(self, pool: Pool) -> bool:
         limits = self._limits
         sharers = self._apps + self._newcomers
         slots = pool.slots * sharers

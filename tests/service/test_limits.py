@@ -64,6 +64,25 @@ def test_starts_that_hang_leave_room_for_the_starts_of_others(bad: int) -> None:
     assert len(world.creating) == hanging
 
 
+def test_a_start_that_hangs_keeps_nobody_from_the_room_that_is_left() -> None:
+    world = World(Fixed(60.0), Limits(memory_mb=9_000), apps=6)
+    for _ in range(3):
+        world.arrive(0, 8_192)
+    hanging = dict(world.creating)
+    assert len(hanging) == 1
+    for _ in range(3):
+        for app in range(1, 6):
+            request = world.arrive(app, MB)
+            [new] = set(world.creating) - set(hanging)
+            world.created(new)
+            world.ready(new)
+            assert request in world.serving.values()
+            world.finish(new)
+            for each in list(world.destroying):
+                world.destroyed(each)
+    assert world.creating == hanging
+
+
 def test_two_storms_get_an_equal_share() -> None:
     world = World(Fixed(60.0), Limits(slots=8), apps=2)
     for _ in range(400):
