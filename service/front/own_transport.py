@@ -14,7 +14,7 @@ from typing import Any
 
 from warmscaler.service.front.admission import Admission
 from warmscaler.service.front.methods import Unary
-from warmscaler.service.front.protocol import Connected
+from warmscaler.service.front.protocol import Connected, log
 from warmscaler.service.front.transport import PortInUse, Serving
 
 BACKLOG = 1_024
@@ -96,7 +96,7 @@ class OwnTransport:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                caller, _ = await loop.sock_accept(listener)
+                caller, name = await loop.sock_accept(listener)
             except OSError:  # it left before it was taken, or there is no room for it: a moment
                 await asyncio.sleep(SETTLED_S)
                 continue
@@ -105,18 +105,20 @@ class OwnTransport:
                 continue
             with suppress(OSError):
                 caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = loop.create_task(self._welcome(caller, None if contexts is None else contexts()))
+            task = loop.create_task(self._welcome(caller, name, contexts and contexts()))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
 
-    async def _welcome(self, caller: socket.socket, context: ssl.SSLContext | None) -> None:
+    async def _welcome(self, caller: socket.socket, name: str, tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
-        wait_s = None if context is None else HANDSHAKE_S
+        wait_s = None if tls is None else HANDSHAKE_S
         try:
             await loop.connect_accepted_socket(
-                self._connected, caller, ssl=context, ssl_handshake_timeout=wait_s
+                self._connected, caller, ssl=tls, ssl_handshake_timeout=wait_s
             )
-        except (OSError, ssl.SSLError, TimeoutError):
+        except OSError as error:
+            if not isinstance(error, ConnectionError):  # who just leaves is no news
+                log.warning("%s: closed: no TLS with it: %s", name, error)
             caller.close()
 
 

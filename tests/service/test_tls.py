@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -16,10 +17,12 @@ import pytest
 import trustme
 
 from tests.service.running import assign, done, get, scaler, until
+from tests.service.wire_bytes import HELLO
 from warmscaler.models.published.fixed import Fixed
 from warmscaler.service.front import server as server_module
 from warmscaler.service.front.server import ScalerServer
 from warmscaler.service.front.tls import PlatformTls, ServerTls, TlsError
+from warmscaler.service.front.transport import TransportKind
 from warmscaler.service.proto import scaler_pb2 as pb
 from warmscaler.service.proto import scaler_pb2_grpc
 from warmscaler.service.proto.scaler_pb2_grpc import ScalerStub
@@ -130,6 +133,40 @@ def test_callers_must_show_a_certificate_of_the_right_authority(tmp_path: Path) 
         await server.stop(1.0)
 
     asyncio.run(run())
+
+
+def test_a_handshake_that_fails_is_told_in_the_log(
+    tmp_path: Path, transport: TransportKind, caplog: pytest.LogCaptureFixture
+) -> None:
+    if transport is not TransportKind.OWN:
+        pytest.skip("gRPC says it in words of its own")
+    ours, theirs = trustme.CA(), trustme.CA()
+    cert, key = write(tmp_path / "own", ours.issue_cert(HOST))
+    authority = write_ca(tmp_path / "client-ca.pem", theirs)
+
+    async def said(port: int, content: bytes) -> None:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(content)
+        if content:
+            await reader.read()
+        writer.close()
+
+    async def run() -> None:
+        tls = ServerTls(cert, key, authority)
+        server = ScalerServer(Fixed(1.0), f"{HOST}:1", f"{HOST}:0", tls=tls)
+        await server.start()
+        await said(server.port, b"")  # a probe of the port
+        await asyncio.sleep(0.1)
+        assert not caplog.messages
+        await said(server.port, HELLO)
+        await until(lambda: "no TLS with it: [SSL: " in caplog.text)
+        caplog.clear()
+        assert await call(server.port, credentials(ours)) is REFUSED
+        await until(lambda: "PEER_DID_NOT_RETURN_A_CERTIFICATE" in caplog.text)
+        await server.stop(1.0)
+
+    with caplog.at_level(logging.WARNING, "scaler.front"):
+        asyncio.run(run())
 
 
 async def platform_with(

@@ -164,9 +164,8 @@ class Connection(Outgoing[T]):
     def _data_of_none(self, number: int, stream: Stream[T] | None) -> None:
         if stream is None and (number == 0 or number > self.last_stream or number % 2 == 0):
             raise Violation(ErrorCode.PROTOCOL_ERROR, "DATA of no stream")
-        if stream is None and number in self._ended_early:
-            return
-        self._stream_error(number, ErrorCode.STREAM_CLOSED)
+        if stream is not None or number not in self._ended_early:
+            self._stream_error(number, ErrorCode.STREAM_CLOSED)
 
     def _request(self, flags: int, number: int, payload: bytes) -> None:
         if flags & frames.PADDED:
