@@ -20,7 +20,7 @@ from warmscaler.data.columnar import is_own_parquet, read_parquet, write_parquet
 from warmscaler.data.contest import is_contest, read_contest, write_contest
 from warmscaler.data.recording import is_recording, read_recording
 from warmscaler.data.tables.build import AppFacts, Layout, read_apps, to_trace
-from warmscaler.data.tables.sources import table_of
+from warmscaler.data.tables.sources import table_of, table_of_files
 from warmscaler.data.trace import Trace, TraceError
 
 STDIN = "-"
@@ -49,8 +49,8 @@ def read_trace(
         read = None if layout.roles else _reader_of_one(path, seed)
         if read is None and not layout.roles:
             read = _reader_of_set(path, set_name)
-        elif read is not None and set_name is not None:
-            raise TraceError(f"{path}: one data set without a name; leave out --set {set_name}")
+        elif read is not None:
+            _refuse_set(str(path), set_name)
         if read is not None:
             if layout:
                 raise TraceError(
@@ -61,12 +61,15 @@ def read_trace(
         if not path.is_dir():  # a pipe as well, as a shell's <(...)
             name = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
             return _read_table(path.read_bytes(), str(path), name, set_name, layout)
+        if files := sorted(path.glob("*.parquet")):  # as Spark and its like write a table
+            _refuse_set(str(path), set_name)
+            return to_trace(table_of_files(files, str(path)), layout, path.resolve().name)
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
     raise TraceError(
         f"{path}: no known trace in this folder: the contest's `requests` and `metas`, Azure"
-        " Functions 2019, our own *.parquet or what the service recorded is wanted; see scaler"
-        " trace formats"
+        " Functions 2019, *.parquet or what the service recorded is wanted; of another format give a"
+        " file; see scaler trace formats"
     )
 
 
@@ -87,17 +90,21 @@ def formats_text() -> str:
 def _read_table(
     content: bytes, where: str, name: str, set_name: str | None, layout: Layout
 ) -> Trace:
+    _refuse_set(where, set_name)
+    return to_trace(table_of(content, where, name), layout, name or where)
+
+
+def _refuse_set(where: str, set_name: str | None) -> None:
     if set_name is not None:
         raise TraceError(f"{where}: one data set without a name; leave out --set {set_name}")
-    return to_trace(table_of(content, where, name), layout, name or where)
 
 
 def _reader_of_one(path: Path, seed: int) -> Callable[[], Trace] | None:
     """Of a source in a format that holds one data set; None where it is in none of these."""
     if is_recording(path):
         return partial(read_recording, path)
-    if path.is_dir() and any(path.glob("*.parquet")):
-        return partial(read_parquet, path)
+    if path.is_dir() and (files := list(path.glob("*.parquet"))):
+        return partial(read_parquet, path) if all(map(is_own_parquet, files)) else None
     if path.suffix == ".parquet" and is_own_parquet(path):
         return partial(read_parquet, path)
     if is_azure_2019(path):

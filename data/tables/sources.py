@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -102,6 +103,16 @@ def table_of(content: bytes, where: str, name: str) -> Table:
         if not {"message", "@message"} & {each.strip() for each in header}:
             return reports_in_text(where, name, text)
     return _csv(text, where, name)
+
+
+def table_of_files(files: Sequence[Path], where: str) -> Table:
+    """Of Parquet files that together are one table. Raises TraceError, for the first that is none."""
+    frames = [_parquet(file.read_bytes(), str(file)).frame for file in files]
+    try:
+        return Table(where, pl.concat(frames, how="diagonal_relaxed"))
+    except pl.exceptions.PolarsError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise TraceError(f"{where}: its files do not fit together ({reason}); give one") from None
 
 
 def _parquet(content: bytes, where: str) -> Table:

@@ -151,6 +151,29 @@ def test_nested_columns_of_parquet(tmp_path: Path) -> None:
     assert rows(Trace.from_frame(pl.DataFrame([row]), arrival="at", duration="took.ms"))
 
 
+def test_a_folder_of_parquet_is_one_table(tmp_path: Path) -> None:
+    """As Spark, Athena and their like write one."""
+    at = datetime(2024, 6, 1, 10, tzinfo=UTC)
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    (folder / "_SUCCESS").touch()
+    for part, app in enumerate("ab"):
+        row = {"function": [app], "start": [at], "took": [5]} | ({"memory": [512]} if part else {})
+        pl.DataFrame(row).write_parquet(folder / f"part-{part}.snappy.parquet")
+    trace = read_trace(folder)
+    assert (trace.name, rows(trace)) == ("calls", [("a", 0, 5, 200), ("b", 0, 5, 200)])
+    assert facts(trace) == {"a": (256, 1_000), "b": (512, 1_000)}
+    assert (
+        read_trace(folder, layout=layout_of("duration=took:s")).duration_ms.tolist() == [5_000] * 2
+    )
+    pl.DataFrame({"function": ["c"], "start": [[at]], "took": [5]}).write_parquet(
+        folder / "z.parquet"
+    )
+    assert f"{folder}: row 3: field `start` is empty" in refusal(folder)
+    (folder / "z.parquet").write_bytes(b"PAR1 torn")
+    assert f"{folder / 'z.parquet'}: not a whole Parquet file" in refusal(folder)
+
+
 def test_json_documents_one_after_another(tmp_path: Path) -> None:
     found = [{"app": "a", "start": T0 + after, "duration_ms": 5} for after in (0, 9)]
     for text in (
