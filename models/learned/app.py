@@ -62,6 +62,7 @@ class LearnedApp(AppPolicy):
 
     def _remember(self, habits: AppHabits) -> None:
         self._use_ms, self._crowd.mean = habits.use_ms, habits.crowd
+        self._crowd.windows = sum(level.uses for level in habits.levels)
         for number, known in enumerate(habits.levels, start=1):
             level = self._level(number)
             level.covered_ms, level.excess_ms = known.covered_ms, known.excess_ms
@@ -99,6 +100,7 @@ class LearnedApp(AppPolicy):
         """The inverse, into an app that saw nothing yet; `relearn` is to follow, and `remember_uses`
         with what is returned. Raises ValueError as `unpack` does."""
         self._crowd.mean, levels = unpack(learned)
+        self._crowd.windows = sum(len(level.gaps_ms) for level in levels)
         self._levels = []
         for number, seen in enumerate(levels[:MAX_LEVELS], start=1):
             level = self._level(number)

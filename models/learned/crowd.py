@@ -5,16 +5,21 @@ from __future__ import annotations
 from math import inf
 
 SMOOTHING = 0.05
+"""Weight of a new window, at least: of the first few each weighs as much as the others, and as two that
+are believed before any is seen."""
+BEFORE = 2
 
 
 class Crowd:
     """Counted in windows of a start each, from the first arrival after the last window."""
 
-    __slots__ = ("_now", "_since_ms", "mean")
+    __slots__ = ("_now", "_since_ms", "mean", "windows")
 
     def __init__(self) -> None:
         self.mean = 1.0
         """Over windows of late."""
+        self.windows = 0
+        """How many it is the mean of, or fewer."""
         self._now = 1.0
         self._since_ms = -inf
 
@@ -28,6 +33,8 @@ class Crowd:
         if behind_ms < start_ms:
             self._now += 1.0 - behind_ms / start_ms
         else:
-            self.mean += SMOOTHING * (self._now - self.mean)
+            self.windows += 1
+            weight = max(SMOOTHING, 1.0 / (self.windows + BEFORE))
+            self.mean += weight * (self._now - self.mean)
             self._now = 1.0
             self._since_ms = now_ms
