@@ -57,7 +57,10 @@ def variants() -> list[Variant]:
         ),
         Variant("a start for every request that waits", ((learned, "WORTH_GAPS", 1e9),)),
         Variant("a start only for what it saves the request", ((learned, "WORTH_GAPS", 0.0),)),
-        Variant("a miss keeps only its own request waiting", ((crowd, "SMOOTHING", 0.0),)),
+        Variant(
+            "a miss keeps only its own request waiting",
+            ((crowd, "SMOOTHING", 0.0), (crowd, "BEFORE", inf)),
+        ),
         Variant(
             "a level pre-warmed over any number of empty ones",
             ((learned, "FILLED_BELOW", MAX_LEVELS),),
