@@ -55,6 +55,9 @@ _DECIMAL_COMMA = r"^\s*-?\d+(,\d+)?\s*$"
 _NULLS = ["NULL", "null", "\\N"]
 """What databases export where there is no value."""
 _DEEPEST = 6
+_OF_REQUESTS = ("httpRequest.latency", "response_flags")
+"""What only a request's line has in the logs of Knative's and Envoy's proxies."""
+_Numbered = tuple[int | None, dict[str, Any]]
 _NO_VALUE = "-"
 """What Envoy and most proxies write where there is none."""
 
@@ -237,6 +240,7 @@ def _json(content: bytes, where: str, name: str) -> Table:
         lambdas = reports_in_rows(where, name, columns, numbered)
         if lambdas is not None:
             return lambdas
+    flat, notes = _requests(flat)
     try:
         frame = pl.DataFrame(
             [_series(each, [row.get(each) for _, row in flat]) for each in columns]
@@ -245,9 +249,17 @@ def _json(content: bytes, where: str, name: str) -> Table:
         half = ascii(error.object[error.start])
         raise TraceError(f"{where}: {half} alone is half a character; leave it out") from None
     lines = [line for line, _ in flat]
-    in_lines = all(line is not None for line in lines)
-    table = Table(where, frame, lines.__getitem__ if in_lines else None)  # type: ignore[arg-type]
+    line_of: Any = lines.__getitem__ if all(line is not None for line in lines) else None
+    table = Table(where, frame, line_of, notes=notes)
     return of_insights(table) or table
+
+
+def _requests(flat: list[_Numbered]) -> tuple[list[_Numbered], tuple[str, ...]]:
+    """Of a proxy's log what tells of requests, and a note; all of what is none's log."""
+    told = [each for each in flat if any(key.endswith(_OF_REQUESTS) for key in each[1])]
+    if not told or len(told) == len(flat):
+        return flat, ()
+    return told, (f"{len(flat) - len(told):,} lines of the log that are no requests left out",)
 
 
 def _records(content: bytes, where: str) -> list[tuple[int | None, Mapping[str, Any]]]:

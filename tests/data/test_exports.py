@@ -281,6 +281,23 @@ def test_a_log_line_inside_a_collectors(tmp_path: Path) -> None:
         assert rows(read(tmp_path, json.dumps(line))) == [("a", 250, 120, 200)]
 
 
+def test_lines_of_a_proxys_log_that_are_no_requests(tmp_path: Path) -> None:
+    at = "2024-06-01T10:00:00.25Z"
+    label = {"kubernetes": {"labels": {"serving.knative.dev/service": "a"}}, "time": at}
+    knative = [
+        label | {"message": "Starting queue-proxy", "severity": "INFO"},
+        label | {"httpRequest": {"status": 200, "latency": "0.12s"}},
+    ]
+    envoy = [
+        {"level": "info", "time": at, "msg": "Envoy proxy is ready"},
+        {"start_time": at, "authority": "a", "duration": 120, "response_flags": "-"},
+    ]
+    for lines in (knative, envoy):
+        trace = read(tmp_path, "\n".join(json.dumps(each) for each in lines))
+        assert rows(trace) == [("a", 250, 120, 200)]
+        assert "1 lines of the log that are no requests left out" in trace.notes
+
+
 def test_one_day_of_azure_2019_is_a_folder(tmp_path: Path) -> None:
     header = "HashOwner,HashApp,HashFunction,Trigger,1,2\n"
     said = refused(
