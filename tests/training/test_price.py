@@ -47,6 +47,14 @@ def test_a_quarter_of_an_hour_is_enough_to_hold_less_memory_than_a_window() -> N
     assert safe.wasted_gb_s < fixed.wasted_gb_s
 
 
+def test_for_the_score_it_is_where_the_price_goes_while_serving() -> None:
+    part = window(_half_an_hour(), 0.5)
+    model = fit(part.training, create_ms=CREATE_MS, objective=parse("score"))
+    serves = Learned(model)
+    replay(part.trace, serves, create_ms=CREATE_MS)
+    assert 1.0 / 1.5 < serves.price / model.price_s_per_gb_s < 1.5
+
+
 @pytest.mark.parametrize("words", ["safe", "score", "cold-starts=0.001%", "wait-p99.9=1ms"])
 def test_it_is_within_the_limits_of_the_objective(words: str) -> None:
     """Also where no price meets it, and where nothing came before what is judged."""

@@ -3,6 +3,10 @@
 What is replayed is what will serve: a policy that knows the habits of what came before. One that begins
 with the population's prior alone pays for learning where it should pay for its price, and of an hour's
 traffic that was nearly all it paid for.
+
+For the score it is the rate at which the score itself exchanges memory for waiting at the price found,
+which its steering goes to at once. On a short stretch the score differs from price to price by chance as
+well; the rate is of totals.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from warmscaler.data.trace import Trace
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.objectives.limits import limits_of
+from warmscaler.models.objectives.price import exchange_rate
 from warmscaler.models.objectives.steering import WINDOW_MS, aim_of
 from warmscaler.models.objectives.words import Kind, Objective
 from warmscaler.models.published.fixed import Fixed
@@ -53,6 +58,7 @@ def best_price(
     model = habits(before, create_ms, jobs) if len(before) else Model()
     stretch, known = share(latest), share(model)
     merits: dict[float, _Merit] = {}
+    rates: dict[float, float] = {}
     best = PRICES[0]
     low, high = limits_of(objective)
     with parallel(jobs) as side_by_side:
@@ -66,10 +72,13 @@ def best_price(
                 task(_tried, stretch, known, objective, each, create_ms, window_s)
                 for each in rounded
             )
-            merits.update(zip(rounded, done, strict=True))
+            for price, (reached, rate) in zip(rounded, done, strict=True):
+                merits[price], rates[price] = reached, rate
             best = max(merits, key=merits.__getitem__)
             if on_progress is not None:
                 on_progress(0.2 + 0.8 * (stage + 1) / (len(PRICE_STEPS) + 1))
+    if objective.kind is Kind.SCORE:
+        return min(max(float(f"{rates[best]:.3g}"), low), high)
     return best
 
 
@@ -89,11 +98,16 @@ def _tried(
     price: float,
     create_ms: float,
     window_wait_s: float | None,
-) -> _Merit:
+) -> tuple[_Merit, float]:
+    """And the rate at which the score exchanges memory for waiting there."""
     result = replay(trace, Learned(model, price), create_ms=create_ms)
     split_ms = trace.split_ms(PRICE_SPLIT)
     used = spent_of_allowed(objective, trace, result, split_ms, window_wait_s)
-    return merit(objective, figures(trace, result, split_ms), used)
+    of = figures(trace, result, split_ms)
+    rate = price
+    if of.slot_gb_s and of.execution_s:
+        rate = exchange_rate(of.execution_gb_s, of.slot_gb_s, of.execution_s, of.wait_s)
+    return merit(objective, of, used), rate
 
 
 def _waits_s(trace: Trace, create_ms: float) -> float:
