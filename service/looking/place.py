@@ -101,9 +101,11 @@ class Place:
             was_well = self.problem is None
             try:
                 self.asked += 1
-                query = app.source.query
-                found = await self._prometheus.history(query, from_s, now_s, options.interval_s)
-                [sample] = await self._prometheus.now([query], now_s)
+                source, step_s = app.source, options.interval_s
+                found = await self._prometheus.history(
+                    source.query, from_s, now_s, step_s, nothing_is_zero=source.nothing_is_zero
+                )
+                [sample] = await self._prometheus.now([source.query], now_s)
             except QueryError as error:
                 self._well()
                 await self._refused(app, str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 import httpx2
@@ -14,6 +15,7 @@ from warmscaler.service.looking.queries import (
     Sample,
     history,
     instant,
+    is_number,
     joined,
     refusal,
 )
@@ -24,6 +26,8 @@ MOST_ANSWER_BYTES = 16 << 20
 MOST_POINTS = 10_000
 """Of one range query; Prometheus gives 11,000 a series at the most."""
 KEPT_CONNECTIONS = 8
+MEASURES = "count(up)"
+"""Has a value whenever Prometheus measured anything."""
 REFUSED = (400, 422, 503)
 """With a word of Prometheus' own: the query cannot be read, cannot be worked out, took too long."""
 
@@ -60,17 +64,35 @@ class Prometheus:
         return instant(answer, len(queries))
 
     async def history(
-        self, query: str, from_s: float, to_s: float, step_s: float
+        self,
+        query: str,
+        from_s: float,
+        to_s: float,
+        step_s: float,
+        *,
+        nothing_is_zero: bool = False,
     ) -> list[tuple[float, float]]:
-        """Every `step_s` from the one to the other: time and value. Raises Away, QueryError."""
-        found: list[tuple[float, float]] = []
+        """Every `step_s` from the one to the other: time and value. Raises Away, QueryError.
+
+        With `nothing_is_zero` there is a 0 where the query found no series, and Prometheus measured.
+        """
+        found: dict[float, float] = {}
         while from_s <= to_s:
             last_s = min(to_s, from_s + (MOST_POINTS - 1) * step_s)
-            ask = {"query": query, "start": f"{from_s:.3f}", "end": f"{last_s:.3f}"}
-            answer = await self._ask("query_range", ask | {"step": f"{step_s:.3f}"})
-            found += history(answer, from_s, last_s, step_s)
+            if nothing_is_zero:
+                with suppress(QueryError):  # then that is not known
+                    measured = await self._range(MEASURES, from_s, last_s, step_s)
+                    found |= dict.fromkeys((at_s for at_s, _ in measured), 0.0)
+            found |= dict(await self._range(query, from_s, last_s, step_s))
             from_s += MOST_POINTS * step_s
-        return found
+        return [(at_s, value) for at_s, value in sorted(found.items()) if is_number(value)]
+
+    async def _range(
+        self, query: str, from_s: float, to_s: float, step_s: float
+    ) -> list[tuple[float, float]]:
+        ask = {"query": query, "start": f"{from_s:.3f}", "end": f"{to_s:.3f}"}
+        answer = await self._ask("query_range", ask | {"step": f"{step_s:.3f}"})
+        return history(answer, from_s, to_s, step_s)
 
     async def _ask(self, what: str, form: dict[str, str]) -> bytes:
         content = bytearray()

@@ -62,7 +62,7 @@ def instant(answer: bytes, count: int) -> list[Sample]:
 
 
 def history(answer: bytes, from_s: float, to_s: float, step_s: float) -> list[tuple[float, float]]:
-    """Of a range query: times in seconds since the epoch and values, in order.
+    """Of a range query: times in seconds since the epoch and values, numbers or not, in order.
 
     Times may be a step off what was asked, as of those that align them. Raises QueryError,
     Away.
@@ -79,7 +79,12 @@ def history(answer: bytes, from_s: float, to_s: float, step_s: float) -> list[tu
     bounds = [from_s - step_s, *(at_s for at_s, _ in pairs), to_s + step_s]
     if not all(one <= next_one for one, next_one in pairwise(bounds)):
         raise QueryError("the answer's times are not those that were asked for")
-    return [(at_s, value) for at_s, value in pairs if math.isfinite(value) and value >= 0.0]
+    return pairs
+
+
+def is_number(value: float) -> bool:
+    """Whether so many requests may be executed at once."""
+    return math.isfinite(value) and value >= 0.0
 
 
 def refusal(answer: bytes) -> str | None:
@@ -119,7 +124,7 @@ def _sample(values: list[Any], warning: str | None) -> Sample:
         value = float(values[0])
     except (TypeError, ValueError):
         return Sample(None, "the value is no number")
-    if not math.isfinite(value) or value < 0.0:
+    if not is_number(value):
         return Sample(None, f"the value is {value:g}: it must be a number from 0 on")
     return Sample(value)
 

@@ -15,6 +15,7 @@ from tests.keda.serving import Here, external_scaler, refused
 from warmscaler.service.keda.servicer import METRIC
 from warmscaler.service.looking import prometheus
 from warmscaler.service.looking.gauges import Gauges
+from warmscaler.service.looking.prometheus import Prometheus
 from warmscaler.service.observability.health import Health
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -100,6 +101,32 @@ def test_no_series_with_a_warning_is_not_known() -> None:
                 return await here.client.metric(idle, METRIC) == 0.0
 
             await here.until(known)
+
+    asyncio.run(work())
+
+
+def test_where_nothing_is_zero_it_was_zero_in_the_past_too() -> None:
+    """Not where nothing was measured, nor where what was measured is no number."""
+
+    async def work() -> None:
+        async with answering() as there, prometheus.client() as http:
+            refuses = False
+
+            async def odd(form: Form) -> Answer:
+                if form["query"] != prometheus.MEASURES:
+                    return past((30.0, "2"), (45.0, "NaN"))
+                if refuses:
+                    return 422, b'{"status":"error","errorType":"execution","error":"no"}'
+                return past((15.0, "4"), (30.0, "4"), (45.0, "4"), (75.0, "4"))
+
+            there.instead = odd
+            asked = Prometheus(there.url, http)
+            told = await asked.history("a", 0.0, 90.0, 15.0, nothing_is_zero=True)
+            assert told == [(15.0, 0.0), (30.0, 2.0), (75.0, 0.0)]
+            assert await asked.history("a", 0.0, 90.0, 15.0) == [(30.0, 2.0)]
+            refuses = True
+            told = await asked.history("a", 0.0, 90.0, 15.0, nothing_is_zero=True)
+            assert told == [(30.0, 2.0)]
 
     asyncio.run(work())
 
