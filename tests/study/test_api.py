@@ -148,8 +148,10 @@ def test_what_cannot_be_compared_says_so_in_a_line(tmp_path: Path) -> None:
             ws.compare(what, policies, jobs=1)  # type: ignore[arg-type]
     with pytest.raises(ws.TraceError, match="0 folds: ask for one at least"):
         ws.backtest(trace, ["fixed:60"], folds=0)
-    with pytest.raises(ws.TraceError, match="no requests to learn from"):
-        ws.fit(trace.between(0, 0))
+    nothing = trace.between(0, 0)
+    for use in (ws.fit, lambda it: ws.compare(it, ["fixed:60"]), lambda it: ws.backtest(it, [])):
+        with pytest.raises(ws.TraceError, match="no requests in it"):
+            use(nothing)
     found = ws.compare(trace, "fixed:60", jobs=1)
     assert found.frame["policy"].to_list() == ["fixed:60"]
     assert repr(found) == repr(found.frame)

@@ -127,9 +127,9 @@ def fit(
     True
     """
     wanted = _asked(price, objective) or DEFAULT
-    if not len(_checked(trace)):
-        raise TraceError(f"{trace.name}: no requests to learn from")
-    return fit_all(trace, create_ms=create_ms, objective=wanted, jobs=jobs, context=context)
+    return fit_all(
+        _checked(trace), create_ms=create_ms, objective=wanted, jobs=jobs, context=context
+    )
 
 
 def compare(
@@ -197,6 +197,8 @@ def _checked(trace: Any) -> Trace:
             f"a {type(trace).__name__} is no trace; make one: ws.read_trace(path), or"
             " ws.Trace.from_frame(frame)"
         )
+    if not len(trace):
+        raise TraceError(f"{trace.name}: no requests in it; give a trace that has some")
     return trace
 
 
