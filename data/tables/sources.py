@@ -78,6 +78,8 @@ def table_of(content: bytes, where: str, name: str) -> Table:
     for begins, (kind, unpack) in _PACKED.items():
         if content.startswith(begins):
             raise TraceError(f"{where}: packed with {kind}; unpack it first: {unpack} {where}")
+    if content[257:262] == b"ustar":
+        raise TraceError(f"{where}: a tar archive; unpack it first, and give one file: tar -xf")
     if content[:2] in _UTF_16:
         content = content.decode("utf-16", errors="replace").encode()
     content = content.removeprefix(b"\xef\xbb\xbf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -135,6 +136,7 @@ def test_text_of_other_tools(tmp_path: Path) -> None:
         (b"\x28\xb5\x2f\xfd....", "packed with zstd; unpack it first: zstd -d"),
         (b"BZh9....", "packed with bzip2"),
         (b"\xfd7zXZ\x00....", "packed with xz"),
+        (gzip.compress(bytes(257) + b"ustar"), "a tar archive; unpack it first"),
     ],
 )
 def test_what_is_packed_otherwise_says_so(tmp_path: Path, begins: bytes, says: str) -> None:
