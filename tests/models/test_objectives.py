@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from math import exp, log
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.traces import trace_of
 from warmscaler.data.generate import generate
+from warmscaler.data.trace import Trace
 from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.objectives.control import Controller
@@ -250,10 +253,29 @@ def test_nobody_waits_longer_than_under_the_window_and_less_memory_is_held() -> 
     trace = generate("azure", apps=12, days=1.0, requests=8_000, seed=5)
     safe = replay(trace, Learned(Model(objective=parse("safe"))), create_ms=300.0)
     fixed = replay(trace, Fixed(300.0), create_ms=300.0)
-
-    def held(result: Replay) -> float:
-        lives = ((each.destroyed_ms - each.created_ms, each.app) for each in result.slots)
-        return float(sum(lived_ms * trace.apps[app].memory_mb for lived_ms, app in lives))
-
     assert safe.wait_ms.sum() <= fixed.wait_ms.sum()
-    assert held(safe) < held(fixed)
+    assert _held(trace, safe) < _held(trace, fixed)
+
+
+@pytest.mark.parametrize("words", ["cold-starts=0.1%", "wait-p99.9=10ms"])
+def test_what_no_price_in_the_limits_meets_costs_what_the_lowest_does(words: str) -> None:
+    """Up to sixty at once, a quarter of an hour apart, starts of 20 s: at a lower price all sixty stay."""
+    chance, at_ms = Random(1), 0.0
+    calls: list[tuple[int, int, int]] = []
+    while (at_ms := at_ms + chance.expovariate(1.0 / 900_000.0)) < 28_800_000.0:
+        burst = chance.choice((1, 20, 60))
+        calls += [(int(at_ms + chance.uniform(0.0, 3_000.0)), 0, 50) for _ in range(burst)]
+    trace = trace_of(calls, memory_mb=(1_024,), init_ms=20_000)
+
+    def held_by(policy: Learned) -> float:
+        return _held(trace, replay(trace, policy, create_ms=300.0))
+
+    steered = held_by(Learned(Model(), objective=parse(words)))
+    assert steered <= held_by(Learned(Model(), DEAREST_SECOND)) * 1.01
+    assert steered < held_by(Learned(Model(), LOW)) * 0.8
+
+
+def _held(trace: Trace, result: Replay) -> float:
+    """MB·ms of slots."""
+    lives = ((each.destroyed_ms - each.created_ms, each.app) for each in result.slots)
+    return float(sum(lived_ms * trace.apps[app].memory_mb for lived_ms, app in lives))
