@@ -27,17 +27,19 @@ def read_apps(path: Path, defaults: Defaults) -> list[tuple[AppSpec, Source]]:
     except (OSError, ValueError, RecursionError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         raise AppsFileError(f"{path}: {said}") from None
-    found = []
+    found: dict[str, tuple[AppSpec, Source]] = {}
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise AppsFileError(f"{path}: {name}: each app is a table: [{name}]")
         try:
-            found.append(
-                read({key: _text(key, each) for key, each in table.items()}, name, defaults)
-            )
+            each = read({key: _text(key, value) for key, value in table.items()}, name, defaults)
         except ToldError as error:
             raise AppsFileError(f"{path}: {name}: {error}") from None
-    return found
+        app = each[0].app
+        if app in found:
+            raise AppsFileError(f"{path}: {name}: app: {app} is another one's; name it otherwise")
+        found[app] = each
+    return list(found.values())
 
 
 def _text(key: str, value: object) -> str:

@@ -19,6 +19,7 @@ from tests.cli.conftest import InHere
         (("--apps", "one.toml"), "one.toml: shop: each app is a table"),
         (("--apps", "none.toml"), "none.toml: No such file"),
         (("--apps", "deep.toml"), "deep.toml: "),
+        (("--apps", "twice.toml"), "twice.toml: b: app: a is another one's"),
         (("--host", "[x"), "--host [x: "),
         (("--metrics-host", "::"), "--metrics-host goes with --metrics-port"),
         (("--tls-key", "key"), "--tls-cert and --tls-key go together"),
@@ -35,6 +36,8 @@ def test_mistakes(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "apps.toml").write_text('[shop]\nquery = "up"\nstartSeconds = 1\n')
     (tmp_path / "one.toml").write_text("shop = 1\n")
+    table = 'query = "up"\nstartSeconds = 1\nmemoryMb = 1\n'
+    (tmp_path / "twice.toml").write_text(f'[a]\n{table}[b]\napp = "a"\n{table}')
     (tmp_path / "deep.toml").write_text(f"shop = {'[' * 5_000}\n")
     code, out, err = in_here("keda", "--port", 0, "--prometheus", "http://x", *wrong)
     assert (code, out) == (2, "")
