@@ -70,9 +70,11 @@ class Place:
                 if self._now_s() >= due_s:
                     await self._look()
                     due_s = self._due_s()
-            except Away as away:
+            except Exception as error:
+                if not isinstance(error, Away):  # ours: looks go on, and it is said
+                    log.exception("a look at %s failed", self.name)
                 self._failures += 1
-                self._away(str(away))
+                self._away(str(error))
                 await asyncio.sleep(self._pause_s(self._failures, self._options.interval_s))
                 continue
             if not self._behind():

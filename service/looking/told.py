@@ -27,7 +27,10 @@ NUMBERS = {
 WHOLE = ("containerConcurrency", "maxReplicas", "minReplicas", "stepDown", "stepUp")
 TEXTS = ("app", "ignoreNullValues", "prometheusAddress", "query")
 KEYS = tuple(sorted((*NUMBERS, *TEXTS)))
-OF_KEDA = ("caCert", "enableTLS", "scalerAddress", "tlsClientCert", "tlsClientKey", "unsafeSsl")
+OF_KEDA = (
+    *("caCert", "enableTLS", "scalerAddress", "tlsClientCert", "tlsClientKey", "unsafeSsl"),
+    "tlsCertFile",  # up to 2.16
+)
 """What KEDA reads itself, and hands on."""
 FROM_ENV = "FromEnv"
 _MOST_CHARACTERS = 512

@@ -189,6 +189,34 @@ def test_many_that_do_not_answer_leave_the_one_that_does_alone() -> None:
     asyncio.run(work())
 
 
+def test_a_fault_of_ours_in_a_look_does_not_end_the_looks(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        async with answering(a=3.0) as there, external_scaler(there.url) as here:
+            assert await here.client.metric(app("a"), METRIC) == 3.0
+            [followed] = here.looking
+
+            def fails() -> None:
+                del followed.changed[fails]
+                raise ZeroDivisionError("ours")
+
+            followed.changed[fails] = None
+            there.values["a"] = 5.0
+
+            async def looked() -> bool:
+                return fails not in followed.changed and followed.observed == 5.0
+
+            await here.until(looked)
+
+            async def well() -> bool:
+                return not any(place.problem for place in here.looking.places.values())
+
+            await here.until(well)
+
+    with caplog.at_level(logging.ERROR, "scaler"):
+        asyncio.run(work())
+    assert "ZeroDivisionError: ours" in caplog.text
+
+
 def labels(here: Here, name: str) -> list[tuple[dict[str, str], float]]:
     return [
         (sample.labels, sample.value)

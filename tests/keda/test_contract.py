@@ -17,6 +17,7 @@ from tests.keda.published import MESSAGES, METHODS, SERVICE, Client, classes, sc
 from tests.keda.serving import Here, external_scaler, refused, trigger
 from tests.keda.world import PATIENCE_S, needs_prometheus
 from warmscaler.service.keda.servicer import METRIC, TARGET, _metrics
+from warmscaler.service.looking.told import Defaults, read
 from warmscaler.service.proto import externalscaler_pb2 as ours
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -219,6 +220,12 @@ def test_a_mistake_is_refused_by_its_field(field: str, value: str | None) -> Non
             assert not len(here.looking)
 
     asyncio.run(work())
+
+
+def test_what_keda_reads_itself_is_left_to_it() -> None:
+    of_keda = ("scalerAddress", "enableTLS", "unsafeSsl", "caCert", "tlsClientCert", "tlsClientKey")
+    metadata = trigger("any") | dict.fromkeys((*of_keda, "tlsCertFile"), "theirs")
+    assert read(metadata, "any", Defaults("http://x"))[0].memory_mb == 512
 
 
 def test_other_mistakes() -> None:
