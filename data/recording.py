@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import polars as pl
 
@@ -110,10 +111,16 @@ def read_app(folder: Path, key: str, until_ms: float | None = None) -> pl.DataFr
         [pl.DataFrame(schema=dict(COLUMNS))]
         + [table.filter(pl.col("app") == key) for table in tables.values()]
     )
-    if until_ms is not None:
-        rows = rows.filter(pl.col("arrival_ms") <= until_ms)
     if rows.is_empty():
         raise TraceError(f"{folder}: no request of the app {key!r} is recorded here")
+    if until_ms is not None:
+        first_ms = rows["arrival_ms"].min()
+        rows = rows.filter(pl.col("arrival_ms") <= until_ms)
+        if rows.is_empty():
+            first = np.datetime64(first_ms, "ms")
+            raise TraceError(
+                f"{folder}: the first request of the app {key!r} came later, at {first}"
+            )
     return rows.sort("arrival_ms", maintain_order=True)
 
 

@@ -61,6 +61,10 @@ def test_at_an_instant_only_what_was_before_counts(recording: Path, in_here: InH
         (("nobody", "--log", "RECORDING"), "no request of the app 'nobody' is recorded"),
         (("mine", "--log", "no-such-folder"), "is no recording"),
         (("mine", "--log", "RECORDING", "--at", "noon"), "--at noon"),
+        (
+            ("mine", "--log", "RECORDING", "--at", "1999-01-01"),
+            "first request of the app 'mine' came",
+        ),
         (("mine", "--log", "RECORDING", "--policy", "nosuch"), "there is no policy"),
         (("mine", "--log", "RECORDING", "--scaler", "127.0.0.1:1"), "leave out --scaler"),
         (("mine", "--price", "1"), "go with --log"),
