@@ -114,7 +114,7 @@ def read_app(folder: Path, key: str, until_ms: float | None = None) -> pl.DataFr
     if rows.is_empty():
         raise TraceError(f"{folder}: no request of the app {key!r} is recorded here")
     if until_ms is not None:
-        first_ms = rows["arrival_ms"].min()
+        first_ms = int(rows["arrival_ms"].min() or 0)  # type: ignore[arg-type]
         rows = rows.filter(pl.col("arrival_ms") <= until_ms)
         if rows.is_empty():
             first = np.datetime64(first_ms, "ms")
