@@ -82,6 +82,25 @@ def test_a_call_ends_as_grpc_says(
     assert call(UNARY, content, *more)["grpc-status"] == status
 
 
+@pytest.mark.parametrize("size", [16_400, 17_000, 50_000])
+def test_a_call_with_too_much_metadata_is_refused_alone(size: int) -> None:
+    here, ours = caller(), machine()
+    here.send_headers(1, fields())
+    here.send_headers(3, fields(UNARY, ("x-large", "v" * size)))
+    for stream in (1, 3):
+        here.send_data(stream, message(b"ab"), end_stream=True)
+    told = talk(here, echo(ours, here.data_to_send()))
+    codes = {
+        event.stream_id: str(value)
+        for event in told
+        if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived)
+        for name, value in event.headers or ()
+        if str(name) == "grpc-status"
+    }
+    assert codes == {1: "0", 3: "8"}
+    assert ours.http.closing is None
+
+
 def test_gzip_comes_in_and_goes_out_plain() -> None:
     packed = gzip.compress(b"abc" * 100)
     sent = b"\x01" + message(packed)[1:]

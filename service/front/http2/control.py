@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from warmscaler.service.front.http2 import frames
 from warmscaler.service.front.http2.frames import ErrorCode, Violation
-from warmscaler.service.front.http2.headers import MAX_FIELDS_BYTES
+from warmscaler.service.front.http2.headers import MOST_FIELDS_BYTES
 from warmscaler.service.front.http2.streams import Sending, Stream
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class ConnectionLimits:
     streams: int = 25_000
     """Open at once; those beyond are refused. More than requests may wait: else their Idles could
     not come through."""
-    block_bytes: int = MAX_FIELDS_BYTES
+    block_bytes: int = MOST_FIELDS_BYTES
     """Of a header block before it is read."""
     continuations: int = 8
     """Frames that one header block goes on in."""

@@ -22,7 +22,9 @@ from warmscaler.service.front.http2.frames import ErrorCode, Violation
 Fields = list[tuple[bytes, bytes]]
 
 MAX_FIELDS_BYTES = 1 << 14
-"""Of one block, as RFC 9113, 6.5.2 counts them."""
+"""Of one block, as RFC 9113, 6.5.2 counts them. A call with more is refused, alone."""
+MOST_FIELDS_BYTES = 1 << 16
+"""Who sends more in a block loses the connection: it would have to be read to know what follows."""
 TABLE_BYTES = 4_096
 _STATIC = 61
 """Fields of the table that is the same for all."""
@@ -33,6 +35,11 @@ _BAD_VALUE = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")
 _PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
 _NEEDED = frozenset((b":method", b":scheme", b":path"))
 _PER_HOP = frozenset(b"connection keep-alive proxy-connection transfer-encoding upgrade".split())
+
+
+def too_large(fields: Fields) -> bool:
+    """Whether these are more than MAX_FIELDS_BYTES."""
+    return sum(len(name) + len(value) + 32 for name, value in fields) > MAX_FIELDS_BYTES
 
 
 class Meaning(Protocol):
@@ -51,7 +58,7 @@ class Blocks(Generic[T]):
     __slots__ = ("_around", "_begins", "_decoder", "_interpret", "_seen", "known")
 
     def __init__(self, interpret: Callable[[Fields], T | None]) -> None:
-        self._decoder = Decoder(max_header_list_size=MAX_FIELDS_BYTES)
+        self._decoder = Decoder(max_header_list_size=MOST_FIELDS_BYTES)
         self._interpret = interpret
         self._seen: dict[bytes, T] = {}
         self.known = self._seen.get

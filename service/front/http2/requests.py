@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, Protocol, Self, TypeVar
 
-from warmscaler.service.front.http2.headers import Fields, is_well_formed, literals
+from warmscaler.service.front.http2.headers import Fields, is_well_formed, literals, too_large
 
 
 class Code(IntEnum):
@@ -130,6 +130,8 @@ def interpret(fields: Fields, methods: Mapping[bytes, M]) -> Request[M] | None:
         refusal = literals([(b":status", b"405"), (b"allow", b"POST")])
     elif not is_grpc:
         refusal = literals([(b":status", b"415")])
+    elif too_large(fields):
+        refusal = failure(Code.RESOURCE_EXHAUSTED, "over 16 kB of metadata")
     elif method is None:
         refusal = failure(Code.UNIMPLEMENTED, "there is no such method")
     elif timeout is not None and timeout_s is None:
