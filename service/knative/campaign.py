@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from warmscaler.service.knative.api import Api, ApiFailure
+from warmscaler.service.knative.api import CONFLICT, Api, ApiFailure
 from warmscaler.service.knative.election import RETRY_S, Election
 
 log = logging.getLogger("scaler.knative")
@@ -37,10 +37,11 @@ class Campaign:
             try:
                 await self._bid()
                 said = None
-            except ApiFailure as failure:  # a conflict: another one was faster
+            except ApiFailure as failure:
                 if str(failure) != said:
                     said = str(failure)
-                    log.info("no lease: %s", failure)
+                    was_late = failure.status == CONFLICT  # another one was faster
+                    log.log(logging.INFO if was_late else logging.WARNING, "no lease: %s", failure)
             if self.leads() != led:
                 log.info("it leads" if self.leads() else "it leads no more")
                 if self.leads():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -175,6 +176,24 @@ def test_all_floors_are_taken_away_in_time_by_an_api_that_takes_its_time(
             await looking.close()
 
     asyncio.run(work())
+
+
+def test_a_lease_that_may_not_be_read_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is ever written without it."""
+    said = {"kind": "Status", "status": "Failure", "message": "leases is forbidden", "code": 403}
+
+    async def work() -> None:
+        async with answered(answer(said).replace(b" 200 ", b" 403 ")) as (client, _):
+            campaign = Campaign(client, Election("me"), "shops", "lease", lambda: None)
+            task = asyncio.create_task(campaign.run())
+            async with asyncio.timeout(10.0):
+                while "no lease" not in caplog.text:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            task.cancel()
+
+    with caplog.at_level(logging.WARNING, "scaler.knative"):
+        asyncio.run(work())
+    assert "leases is forbidden" in caplog.text
 
 
 def test_the_lease_keeps_what_others_wrote_on_it(api: StandIn) -> None:
