@@ -7,6 +7,7 @@ few places, and those that failed least go first: slots that hang keep nobody.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable
 from heapq import heappop, heappush
 from math import inf
@@ -33,6 +34,9 @@ DOUBTS = 1_000
 """CreateSlots asked again in the background at once, to be rid of what they may have made."""
 FIRST_TRIES_AT_ONCE = 1_000
 """Those beyond take the places of retries, before them: a platform can be given too much at once."""
+APP_SHARE = 4
+"""Of those an app at one size may have so many times as many as are left: what hangs, or cannot be
+known, of one leaves places for the others. See STARTING_SHARE in the scheduler."""
 RETRIES_AT_ONCE = 64
 DESTROY_S = 10.0
 """A DestroySlot without an answer for so long is sent again."""
@@ -56,6 +60,8 @@ class GivingBack:
         self._lane_used = 0
         self._first_tries = 0
         """DestroySlots under way that were never tried before."""
+        self._first_tries_of: Counter[Hashable] = Counter()
+        """The same by app and size."""
         self._lined_up = 0
         self._unreached = 0
         """DestroySlots in a row that the platform did not answer, of any slots."""
@@ -78,7 +84,9 @@ class GivingBack:
         life.instance_id = None
         if not life.unsure:
             return self.end(now_ms, life, None)
-        if sum(each.state is State.UNWANTED for each in self.lives.values()) >= DOUBTS:
+        app = blamed(life)
+        apps = [blamed(each) for each in self.lives.values() if each.state is State.UNWANTED]
+        if apps.count(app) >= APP_SHARE * (DOUBTS - len(apps)):
             self._forget(life)  # its row stays for the next run
             return []
         life.state = State.UNWANTED
@@ -137,9 +145,11 @@ class GivingBack:
         life.failures = 0
         life.reason = str(reason)
         well = self.breakers.platform.state is BreakerState.CLOSED
-        if well and self._first_tries < FIRST_TRIES_AT_ONCE:
+        app, places = blamed(life), FIRST_TRIES_AT_ONCE - self._first_tries
+        if well and self._first_tries_of[app] < APP_SHARE * places:
             life.first_try = True
             self._first_tries += 1
+            self._first_tries_of[app] += 1
             return [*effects, *self._call_destroy(now_ms, life)]
         self._line_up(life)
         return effects + self._next_in_lane(now_ms)
@@ -207,8 +217,12 @@ class GivingBack:
         life.in_lane = False
 
     def _end_first_try(self, life: Life) -> None:
-        self._first_tries -= life.first_try
-        life.first_try = False
+        if life.first_try:
+            life.first_try = False
+            self._first_tries -= 1
+            self._first_tries_of[blamed(life)] -= 1
+            if not self._first_tries_of[blamed(life)]:
+                del self._first_tries_of[blamed(life)]
 
     def _next_in_lane(self, now_ms: float) -> Effects:
         effects: Effects = []

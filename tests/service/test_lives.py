@@ -30,7 +30,12 @@ from warmscaler.service.slots.effects import (
     WriteCreated,
     WriteIntent,
 )
-from warmscaler.service.slots.giving_back import FIRST_TRIES_AT_ONCE, RETRIES_AT_ONCE
+from warmscaler.service.slots.giving_back import (
+    APP_SHARE,
+    DOUBTS,
+    FIRST_TRIES_AT_ONCE,
+    RETRIES_AT_ONCE,
+)
 from warmscaler.service.slots.life import TRANSITIONS, Event, Life, State
 from warmscaler.service.slots.lives import Lives
 from warmscaler.service.slots.times import StartLimits
@@ -42,6 +47,7 @@ ERRORS = (
     PlatformError("nobody there", retry=True, in_doubt=True, unreachable=True),
     PlatformError("no answer", retry=True, in_doubt=True, timed_out=True),
 )
+OF_ONE_APP = APP_SHARE * FIRST_TRIES_AT_ONCE // (APP_SHARE + 1)
 STEPS = ("start", "answer", "answer", "answer", "fail", "lose", "time", "destroy", "use")
 LIMITS = StartLimits(slow_create_s=5.0, init_s=20.0, wait_s=60.0)
 
@@ -209,6 +215,7 @@ def play(world: World, steps: Iterable[str]) -> None:
     assert not world.lives.instances
     assert world.lives._lane_used == 0
     assert world.lives._first_tries == 0
+    assert not +world.lives._first_tries_of
     for (instance_id, what), count in world.told.items():
         assert count == 1, (instance_id, what)
     for number in range(1, world.started + 1):
@@ -261,13 +268,44 @@ def test_destroys_in_flight_are_bounded() -> None:
         lives.adopt(name, name, App("app", "", 60, 128), f"s{number}", in_use=False)
     effects = lives.shut_down(0.0)
     asked = [effect.name for effect in effects if isinstance(effect, CallDestroy)]
-    assert len(asked) == FIRST_TRIES_AT_ONCE + RETRIES_AT_ONCE
+    assert len(asked) == OF_ONE_APP + RETRIES_AT_ONCE
     while asked:
         name = asked.pop()
         more = [each.name for each in lives.destroyed(0.0, name) if isinstance(each, CallDestroy)]
         assert len(more) <= 1
         asked += more
     assert not lives.lives
+
+
+def test_what_hangs_of_one_app_leaves_places_for_the_first_tries_of_others() -> None:
+    lives = Lives(lambda: 0.5, lambda _: 0.0, LIMITS)
+    for number in range(2 * FIRST_TRIES_AT_ONCE):
+        name = f"i{number}"
+        lives.adopt(name, name, App("bad", "", 60, 128), f"s{number}", in_use=False)
+        lives.destroy(0.0, name, "its window is over")
+    for number in range(20):
+        name = f"j{number}"
+        lives.adopt(name, name, App(f"app{number}", "", 60, 128), f"t{number}", in_use=False)
+        effects = lives.destroy(1.0, name, "its window is over")
+        assert any(isinstance(each, CallDestroy) and each.name == name for each in effects)
+
+
+def test_one_app_that_is_in_doubt_leaves_places_for_the_doubts_of_others() -> None:
+    lost = PlatformError("lost", retry=True, in_doubt=True)
+    lives = Lives(lambda: 0.5, lambda _: 0.0, LIMITS)
+
+    def starts_in_doubt(name: str, app: App) -> None:
+        lives.start(0.0, name, app)
+        lives.written(0.0, name)
+        lives.create_failed(0.0, name, lost)
+        lives.breakers.answered(0.0)
+        lives.breakers.created(0.0, (app.key, app.memory_mb))  # not held off
+
+    for number in range(2 * DOUBTS):
+        starts_in_doubt(f"i{number}", App("bad", "", 60, 128))
+    for number in range(20):
+        starts_in_doubt(f"j{number}", App(f"app{number}", "", 60, 128))
+        assert f"j{number}" in lives.lives
 
 
 @pytest.mark.parametrize("name", ["slow_create_s", "init_s", "wait_s"])
