@@ -16,10 +16,10 @@ from warmscaler.service.scheduler.actions import (
 from warmscaler.service.scheduler.apps import Apps
 from warmscaler.service.scheduler.limits import Limits, Room
 
-STARTING_SHARE = 4
-"""An app may have so many times as many instances on their way as others still may: those whose
-starts hang leave room for the next. Choudhury and Hahne, "Dynamic queue length thresholds for
-shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998."""
+APP_SHARE = 4
+"""An app may have so many times as many requests waiting, and instances on their way, as others still
+may: those whose starts or requests hang leave room for the next. Choudhury and Hahne, "Dynamic queue
+length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998."""
 DEPLOYED_ANEW = "its app was deployed anew, with other memory or runtime"
 
 
@@ -63,10 +63,10 @@ class Fleet:
             reason = f"{limits.waiting} requests wait already"
         elif self.starting >= limits.starting:
             reason = f"{limits.starting} instances are being started already"
-        elif starting >= STARTING_SHARE * (limits.starting - self.starting):
+        elif starting >= APP_SHARE * (limits.starting - self.starting):
             reason = f"{starting} instances of this app are being started already"
-        elif waiting >= limits.waiting_per_app:
-            reason = f"{limits.waiting_per_app} requests of this app wait already"
+        elif waiting >= min(limits.waiting_per_app, APP_SHARE * (limits.waiting - self.waiting)):
+            reason = f"{waiting} requests of this app wait already"
         elif memory_mb > limits.memory_mb:
             reason = f"the app needs {memory_mb} MB and there are only {limits.memory_mb}"
         else:

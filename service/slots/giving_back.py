@@ -36,7 +36,7 @@ FIRST_TRIES_AT_ONCE = 1_000
 """Those beyond take the places of retries, before them: a platform can be given too much at once."""
 APP_SHARE = 4
 """Of those an app at one size may have so many times as many as are left: what hangs, or cannot be
-known, of one leaves places for the others. See STARTING_SHARE in the scheduler."""
+known, of one leaves places for the others. As APP_SHARE of the scheduler's fleet."""
 RETRIES_AT_ONCE = 64
 DESTROY_S = 10.0
 """A DestroySlot without an answer for so long is sent again."""

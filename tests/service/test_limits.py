@@ -64,6 +64,19 @@ def test_starts_that_hang_leave_room_for_the_starts_of_others(bad: int) -> None:
     assert len(world.creating) == hanging
 
 
+def test_requests_that_hang_leave_room_for_those_of_others_to_wait() -> None:
+    world = World(Fixed(60.0), Limits(waiting=100, slots_per_app=1), apps=10)
+    for number in range(500):
+        world.arrive(number % 5, MB)
+    hanging = world.scheduler.waiting
+    assert 80 <= hanging < 100
+    request = world.arrive(9, MB)
+    assert request in world.open
+    world.created(list(world.creating)[-1])
+    world.ready(list(world.starting)[-1])
+    assert request in world.serving.values()
+
+
 def test_a_start_that_hangs_keeps_nobody_from_the_room_that_is_left() -> None:
     world = World(Fixed(60.0), Limits(memory_mb=9_000), apps=6)
     for _ in range(3):
