@@ -241,10 +241,7 @@ class Connection(Outgoing[T]):
         self._known(number, "RST_STREAM")
         stream = self.streams.get(number)
         self._annoy_by_ending(stream)
-        if stream is not None:
-            self._lose(stream)
-        else:
-            self._listener.reset_late(number)
+        self._lose(stream) if stream is not None else self._listener.reset_late(number)
 
     def _stream_error(self, number: int, code: ErrorCode) -> None:
         stream = self.streams.get(number)

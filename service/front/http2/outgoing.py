@@ -115,10 +115,7 @@ class Outgoing(Control[T]):
         return content
 
     def _stream_ends(self, stream: Stream[T]) -> None:
-        if not stream.peer_ended:
-            self.reset(stream, ErrorCode.NO_ERROR)
-        else:
-            self._forget(stream)
+        self._forget(stream) if stream.peer_ended else self.reset(stream, ErrorCode.NO_ERROR)
 
     def _lose(self, stream: Stream[T]) -> None:
         self._forget(stream)

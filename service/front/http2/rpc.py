@@ -222,9 +222,9 @@ class GrpcConnection(Generic[M]):
             if 0 <= size <= self._max_message_bytes and PREFIX.unpack_from(content) == (0, size):
                 self._called(call, content[PREFIX.size :])
                 return
-        if request.content_length is not None and (
-            call.received > request.content_length
-            or (call.peer_ended and call.received < request.content_length)
+        most = request.content_length
+        if most is not None and (
+            call.received > most or (call.peer_ended and call.received < most)
         ):
             self.http.reset(call, frames.ErrorCode.PROTOCOL_ERROR)
             self.lost(call)

@@ -107,9 +107,8 @@ class Sending:
             self.window -= len(now)
             stream.send_window -= len(now)
             self.queued_bytes -= len(now)
-            if len(now) < len(content):
-                queue[0] = content[len(now) :]
-            else:
+            queue[0] = content[len(now) :]
+            if not queue[0]:
                 queue.popleft()
         self._stalled.pop(stream.id, None)
         if stream.trailers is None:
