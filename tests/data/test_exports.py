@@ -138,6 +138,7 @@ def test_text_of_other_tools(tmp_path: Path) -> None:
         (b"\xfd7zXZ\x00....", "packed with xz"),
         (gzip.compress(bytes(257) + b"ustar"), "a tar archive; unpack it first"),
     ],
+    ids=["zip", "zstd", "bzip2", "xz", "tar.gz"],
 )
 def test_what_is_packed_otherwise_says_so(tmp_path: Path, begins: bytes, says: str) -> None:
     assert says in refused(tmp_path, begins, "calls.csv")
