@@ -110,10 +110,9 @@ class OwnTransport:
             task.add_done_callback(self._handshakes.discard)
 
     async def _welcome(self, caller: socket.socket, name: str, tls: ssl.SSLContext | None) -> None:
-        loop = asyncio.get_running_loop()
         wait_s = None if tls is None else HANDSHAKE_S
         try:
-            await loop.connect_accepted_socket(
+            await asyncio.get_running_loop().connect_accepted_socket(
                 self._connected, caller, ssl=tls, ssl_handshake_timeout=wait_s
             )
         except OSError as error:

@@ -115,7 +115,10 @@ class Outgoing(Control[T]):
         return content
 
     def _stream_ends(self, stream: Stream[T]) -> None:
-        self._forget(stream) if stream.peer_ended else self.reset(stream, ErrorCode.NO_ERROR)
+        if stream.peer_ended:
+            self._forget(stream)
+        else:
+            self.reset(stream, ErrorCode.NO_ERROR)
 
     def _lose(self, stream: Stream[T]) -> None:
         self._forget(stream)
