@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import inf
 
 SMOOTHING = 0.05
-"""Weight of a new window, at least: of the first few each weighs as much as the others, and as two that
-are believed before any is seen."""
+"""Weight of a new window, at least."""
 BEFORE = 2
+"""What is believed before any window is seen weighs as much as so many. With the first few windows it is a
+plain mean: a new app that calls in bursts must not have to do so twenty times to be believed."""
 
 
 class Crowd:
