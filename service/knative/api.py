@@ -85,9 +85,8 @@ class Api:
                 transport=_Watching(verify=verify),
                 lazy=False,
             )
-        except (
-            Exception
-        ) as error:  # of certificates that cannot be read, an address that is none, …
+        except Exception as error:
+            # Certificates that cannot be read, an address that is none: each its own kind.
             text = " ".join(str(error).split())
             raise NoCluster(
                 f"{config.context_name}: this cluster cannot be called: {text}"
