@@ -184,6 +184,11 @@ class AppPolicy(ABC):
         """
         return now_ms
 
+    def served(  # noqa: B027 - few want to know
+        self, now_ms: float, pool: Pool, arrived_ms: float
+    ) -> None:
+        """A request that waited has an instance now."""
+
     def completion(  # noqa: B027 - few want to know
         self, now_ms: float, pool: Pool, wait: Wait | None = None
     ) -> None:

@@ -138,6 +138,9 @@ class LearnedApp(AppPolicy):
         self._crowd.arrived(now_ms, start_ms)
         return self._missing(now_ms, pool) if pool.waiting else 0
 
+    def served(self, now_ms: float, pool: Pool, arrived_ms: float) -> None:
+        self._told(self._traffic.served(now_ms, arrived_ms), pool.start_ms)
+
     def completion(self, now_ms: float, pool: Pool, wait: Wait | None = None) -> None:
         traffic = self._traffic
         if wait is not None:
@@ -189,6 +192,7 @@ class LearnedApp(AppPolicy):
         return now_ms + self._level(number).sure_ms if number <= MAX_LEVELS else now_ms
 
     def ready(self, now_ms: float, pool: Pool) -> float:
+        self._told(self._traffic.known(now_ms), pool.start_ms)
         number = pool.busy + len(pool.waiting) + len(pool.idle)
         if number > MAX_LEVELS:
             return now_ms
@@ -202,6 +206,7 @@ class LearnedApp(AppPolicy):
     def expiry(self, now_ms: float, pool: Pool, level: int) -> float:
         if level > MAX_LEVELS:
             return now_ms
+        self._told(self._traffic.known(now_ms), pool.start_ms)
         until_ms = self._keep(now_ms, pool, level)
         last = pool.busy + len(pool.idle) + pool.starting
         if until_ms <= now_ms and level < last <= MAX_LEVELS:
@@ -270,11 +275,8 @@ class LearnedApp(AppPolicy):
     ) -> float:
         """Until when a level's plan keeps an instance that is there; `now_ms` if it does not."""
         todo = self._todo(now_ms, number, pool)
-        level = self._level(number)
-        past_ms = level.past_ms()
-        since_ms = level.since_ms(now_ms)  # shorter ones are not recorded: never released sooner
-        age_ms = max(now_ms - since_ms, level.sure_ms) + past_ms
-        return since_ms - past_ms + todo.hold_until_ms(age_ms, early_ms)
+        age_ms, from_ms = self._level(number).age_ms(now_ms)
+        return from_ms + todo.hold_until_ms(age_ms, early_ms)
 
     def _move_down(self, now_ms: float, pool: Pool, level: int, last: int) -> None:
         """A level is released and the instances of those above move down one: it is the last that has
@@ -295,12 +297,9 @@ class LearnedApp(AppPolicy):
 
     def _start_again(self, now_ms: float, pool: Pool, number: int) -> None:
         """Sets when to start an instance for a level that is released, now or at its next hold's end."""
-        level = self._level(number)
         todo = self._todo(now_ms, number, pool)
-        past_ms = level.past_ms()
-        since_ms = level.since_ms(now_ms)
-        age_ms = max(now_ms - since_ms, level.sure_ms) + past_ms
-        start_ms = since_ms - past_ms + todo.prewarm_ms(todo.hold_until_ms(age_ms) + 1.0)
+        age_ms, from_ms = self._level(number).age_ms(now_ms)
+        start_ms = from_ms + todo.prewarm_ms(todo.hold_until_ms(age_ms) + 1.0)
         if start_ms < inf:
             self._wakes[number] = start_ms
             self._wake_at(start_ms)

@@ -132,9 +132,12 @@ class Level:
         again = max(self.uses / (self.seen + 1.0), 1.0)
         return max(min(again * self.covered_ms, start_ms), self.covered_ms)
 
-    def since_ms(self, now_ms: float) -> float:
-        """When it was left; now, where it was and the traffic does not tell yet when."""
-        return now_ms if self.taken_ms > self.left_ms else self.left_ms
+    def age_ms(self, now_ms: float) -> tuple[float, float]:
+        """Its age on the clock gone by, and when that was 0. It was left now where it was and the
+        traffic does not tell yet when; a plan begins where idle times begin to be told."""
+        since_ms = now_ms if self.taken_ms > self.left_ms else self.left_ms
+        past_ms = self.past_ms()
+        return max(now_ms - since_ms, self.sure_ms) + past_ms, since_ms - past_ms
 
     def relearn(self, known: LevelHabits | None, until_ms: float) -> None:
         """Puts what another model says in the place of what the last one said; what was seen here

@@ -252,6 +252,7 @@ class Fleet:
         instance.taken_ms = now_ms
         instance.wait = Wait(arrived_ms, now_ms, queued)
         instance.pool.busy += 1
+        instance.pool.policy.served(now_ms, instance.pool, arrived_ms)
         return Assign(request, instance)
 
     def done(self, now_ms: float, instance: Instance) -> None:

@@ -16,6 +16,7 @@ from warmscaler.models.learned.habits import Model
 from warmscaler.models.learned.policy import Learned
 from warmscaler.models.learned.traffic import Traffic
 from warmscaler.models.policy import Wait
+from warmscaler.service.scheduler.actions import Actions
 from warmscaler.service.scheduler.scheduler import Scheduler
 from warmscaler.simulator.figures import figures
 from warmscaler.simulator.replay import replay
@@ -62,11 +63,45 @@ def test_who_waited_is_told_when_it_would_have_been_done() -> None:
     traffic = Traffic()
     assert list(traffic.arrived(0.0, waits=True)) == [(0.0, 1, True)]
     assert list(traffic.arrived(5_000.0, waits=True)) == []  # the first may be done by then
+    assert list(traffic.served(10_000.0, 0.0)) == []
     told = list(traffic.completed(10_100.0, Wait(0.0, 10_000.0)))
     assert told == [(100.0, 1, False), (5_000.0, 1, True)]
     assert list(traffic.gone(11_000.0, 5_000.0)) == [(5_001.0, 1, False)]
     assert not traffic.behind
     assert traffic.at_once == 0
+
+
+def test_who_waited_a_while_and_executes_for_long_holds_back_that_while() -> None:
+    traffic = Traffic()
+    assert list(traffic.arrived(0.0, waits=True)) == [(0.0, 1, True)]
+    assert list(traffic.served(1_000.0, 0.0)) == []
+    assert list(traffic.arrived(60_000.0, waits=False)) == []
+    assert list(traffic.completed(61_500.0, None)) == [(60_000.0, 2, True)]
+    assert list(traffic.known(62_501.0)) == [(61_500.0, 2, False)]
+    assert traffic.behind
+    assert list(traffic.completed(90_000.0, Wait(0.0, 1_000.0))) == [(89_000.0, 1, False)]
+    assert not traffic.behind
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=6, deadline=None)
+def test_an_instance_behind_executions_of_hours_is_asked_about_as_often_as_any(seed: int) -> None:
+    chance, at_ms = Random(seed), 1_700_000_000_000
+    rows: list[tuple[int, int, int]] = []
+    for _ in range(80):
+        at_ms += int(chance.expovariate(1 / 600_000))
+        rows.append((at_ms, 0, max(int(chance.lognormvariate(15.0, 0.8)), 1)))
+    asked = 0
+
+    class Counting(Scheduler):
+        def wake(self, now_ms: float) -> Actions:
+            nonlocal asked
+            asked += 1
+            return super().wake(now_ms)
+
+    trace = trace_of(rows, memory_mb=(2_048,), init_ms=20_000)
+    replay(trace, Learned(Model(), price=0.03), create_ms=300.0, make_scheduler=Counting)
+    assert asked < 12 * len(rows)
 
 
 @pytest.mark.parametrize("start_s", [0, 1, 20, 120])

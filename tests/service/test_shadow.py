@@ -114,7 +114,7 @@ def test_plans_what_a_replay_of_it_gives(serves: str, plans: str) -> None:
     assert mine.waited_ms == pytest.approx(float(result.wait_ms.sum()))
     # A shadow's request may hold its instance for as long as it waited here, and start-up times
     # are what they were believed to be here.
-    assert theirs.cold == pytest.approx(int(alone.cold.sum()), rel=0.1, abs=3)
+    assert theirs.cold == pytest.approx(int(alone.cold.sum()), rel=0.15, abs=3)
     assert theirs.waited_ms == pytest.approx(float(alone.wait_ms.sum()), rel=0.15, abs=5_000)
     assert theirs.slot_gb_s(result.end_ms) == pytest.approx(held_gb_s(trace, alone), rel=0.05)
 
