@@ -203,6 +203,10 @@ class AppPolicy(ABC):
     def evicted(self, now_ms: float, pool: Pool) -> None:  # noqa: B027 - few want to know
         """The least recently idle instance was taken away, and not because this policy said so."""
 
+    def broke(self, now_ms: float, pool: Pool) -> int:
+        """A request ended, and its instance, which was bad, is gone. Returns how many to start now."""
+        return 0
+
     def resized(self, pool: Pool) -> None:  # noqa: B027 - few want to know
         """The app was deployed anew: its instances have `pool.memory_mb` from now on."""
 

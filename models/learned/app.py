@@ -145,8 +145,7 @@ class LearnedApp(AppPolicy):
         traffic = self._traffic
         if wait is not None:
             use_ms = max(now_ms - wait.to_ms, 1.0)
-            smoothing = BUSY_SMOOTHING if self._use_ms else 1.0
-            self._use_ms += smoothing * (use_ms - self._use_ms)
+            self._use_ms += (BUSY_SMOOTHING if self._use_ms else 1.0) * (use_ms - self._use_ms)
         if wait is not None or traffic.behind:
             self._told(traffic.completed(now_ms, wait), pool.start_ms)
         else:
@@ -213,6 +212,21 @@ class LearnedApp(AppPolicy):
             self._move_down(now_ms, pool, level, last)
         return until_ms
 
+    def broke(self, now_ms: float, pool: Pool) -> int:
+        """Another one where the level that is without would have kept it, and spares more than it costs."""
+        if pool.waiting:
+            return self._missing(now_ms, pool)
+        number, start_ms = pool.busy + len(pool.idle) + pool.starting + 1, pool.start_ms
+        if number > MAX_LEVELS or (level := self._level(number)).left_ms < 0.0:
+            return 0
+        if self._held_until(now_ms, pool, number) > now_ms + start_ms:
+            spares_ms = self._miss_cost_ms(number, level, start_ms) - level.costs[level.clock]
+            if spares_ms > self._hold_cost * start_ms:
+                level.called_ms = now_ms
+                return 1
+        self._start_again(now_ms, pool, number)
+        return 0
+
     def resized(self, pool: Pool) -> None:
         self._memory_gb = pool.memory_mb / 1024.0
         for number, level in enumerate(self._levels, start=1):
@@ -255,8 +269,8 @@ class LearnedApp(AppPolicy):
         return levels[number - 1]
 
     def _sure_ms(self, number: int, level: Level, start_ms: float) -> float:
-        miss_cost = self._miss_cost_ms(number, level, start_ms)
-        return max(SURE_MS, SURE_SHARE * (miss_cost / self._hold_cost + start_ms))
+        miss_ms = self._miss_cost_ms(number, level, start_ms) / self._hold_cost
+        return max(SURE_MS, SURE_SHARE * (miss_ms + start_ms))
 
     def _wake_at(self, at_ms: float) -> None:
         if at_ms < self.wake_ms:
@@ -315,7 +329,8 @@ class LearnedApp(AppPolicy):
             if number == 1 or not self._use_ms or not start_ms:
                 starts += 1
                 continue
-            saved = self._queue_saved_ms(now_ms, pool, starts)
+            coming = 2.0 * (self._crowd.most - 1.0)
+            saved = saved_ms(now_ms, pool, starts, use_ms=self._use_ms, coming=coming)
             if number <= MAX_LEVELS:
                 level = self._level(number)
                 saved = max(saved, level.excess_ms if level.covered_ms >= 0.0 else 0.0)
@@ -335,17 +350,6 @@ class LearnedApp(AppPolicy):
             else:
                 self._wake_at(give_up_ms)
         return starts
-
-    def _queue_saved_ms(self, now_ms: float, pool: Pool, more: int) -> float:
-        return saved_ms(
-            waiting=len(pool.waiting),
-            busy=pool.busy,
-            starting=pool.starting + more,
-            started_ago_ms=pool.starting * now_ms - pool.started_sum_ms,
-            use_ms=self._use_ms,
-            coming=2.0 * (self._crowd.most - 1.0),
-            start_ms=pool.start_ms,
-        )
 
     def _miss_cost_ms(self, number: int, level: Level, start_ms: float) -> float:
         if number == 1:

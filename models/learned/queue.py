@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from math import inf
 
+from warmscaler.models.policy import Pool
 
-def saved_ms(
-    *,
-    waiting: int,
-    busy: int,
-    starting: int,
-    started_ago_ms: float,
-    use_ms: float,
-    coming: float,
-    start_ms: float,
-) -> float:
-    """Waiting that an instance started now spares, in ms; a fluid approximation.
 
-    `started_ago_ms` is the sum of how long ago the `starting` ones were started, `use_ms` an
-    execution, `coming` the arrivals while one starts. What the instances there, and those on their
-    way, have not served by the time this one would be ready, is the backlog; it then goes at the pace
-    of all instances, less what arrives.
+def saved_ms(now_ms: float, pool: Pool, more: int, *, use_ms: float, coming: float) -> float:
+    """Waiting that an instance started now, after `more` others, spares, in ms; a fluid approximation.
+
+    `use_ms` is an execution, `coming` the arrivals while one starts. What the instances there, and
+    those on their way, have not served by the time this one would be ready, is the backlog; it then
+    goes at the pace of all instances, less what arrives.
     """
-    served = (busy * start_ms + started_ago_ms) / use_ms
-    backlog = waiting + coming - served
+    started_ago_ms = pool.starting * now_ms - pool.started_sum_ms
+    served = (pool.busy * pool.start_ms + started_ago_ms) / use_ms
+    backlog = len(pool.waiting) + coming - served
     if backlog <= 0.0:
         return 0.0
-    spare = busy + starting - coming * use_ms / start_ms
+    spare = pool.busy + pool.starting + more - coming * use_ms / pool.start_ms
     if spare <= 0.0:
         return inf
     # A backlog of n is gone after n uses over the spare instances; the mean of them waits half of that.

@@ -229,6 +229,13 @@ class Fleet:
             return self.start(now_ms, pool, None)
         return []
 
+    def broke(self, now_ms: float, instance: Instance) -> list[Action]:
+        """An instance is bad, and its request done: whether another takes its place its policy says."""
+        pool = instance.pool
+        actions = self.destroy(now_ms, instance, "the instance is bad")
+        actions += self.replace(now_ms, pool)
+        return actions + self.start_many(now_ms, pool, pool.policy.broke(now_ms, pool))
+
     def outdated(self, now_ms: float, instance: Instance) -> list[Action]:
         """An instance that is free or ready, of a deployment that is not in force any more, goes;
         a request that might have had it gets a start."""

@@ -166,8 +166,7 @@ class Scheduler:
         policy = pool.policy
         fleet.done(now_ms, instance)
         if need_destroy:
-            actions = fleet.destroy(now_ms, instance, "the instance is bad")
-            actions += fleet.replace(now_ms, pool)
+            actions = fleet.broke(now_ms, instance)
         elif instance.deployment != pool.deployment:
             actions = fleet.outdated(now_ms, instance)
         elif pool.waiting:
