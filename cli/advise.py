@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Callable
 from enum import StrEnum
 from math import inf
 from pathlib import Path
@@ -23,12 +24,14 @@ from warmscaler.cli.trace import AppsFile, InitMs, Map, MemoryMb, SetName, Sourc
 from warmscaler.cli.train import CreateMs
 from warmscaler.data.files import whole
 from warmscaler.data.read import read_trace
-from warmscaler.models.objectives.words import KNOWN, SCORE, Kind
+from warmscaler.data.trace import Trace
+from warmscaler.models.objectives.words import KNOWN, SAFE, Kind
 from warmscaler.models.registry import PolicyError
 from warmscaler.simulator.replay import CREATE_MS
 from warmscaler.training.advising import exports
 from warmscaler.training.advising.report import AppReport, Report, spell
 from warmscaler.training.advising.report import advise as work_out
+from warmscaler.training.advising.safe import safe_price
 from warmscaler.training.evaluating.settings import BASELINE
 from warmscaler.training.fitting.fit import fit
 
@@ -54,11 +57,14 @@ def advise(
     ] = BASELINE,
     price: Annotated[
         float | None,
-        typer.Option(help="Seconds of waiting a GB·s is worth; else that of the best score."),
+        typer.Option(help="Seconds of waiting a GB·s is worth."),
     ] = None,
     objective: Annotated[
         str | None,
-        typer.Option(help=f"By the price at which learned would meet it: {KNOWN}."),
+        typer.Option(
+            help=f"By the price at which learned would meet it: {KNOWN}. Without any, safe: requests"
+            " wait no longer than by --today, then the least memory."
+        ),
     ] = None,
     gb_hour: Annotated[
         float | None,
@@ -93,7 +99,7 @@ def advise(
     What they save is measured on the part of the trace they were not made of. The replay judges
     what it prints: `scaler evaluate TRACE --policy advice:FILE` with the file of --format json.
     """
-    wanted = asked(price, objective, gb_hour, second_waited, gb_hour_alone=True) or SCORE
+    wanted = asked(price, objective, gb_hour, second_waited, gb_hour_alone=True) or SAFE
     if not 0.0 < split < 1.0:
         raise UserError(f"--split {split:g}: it must lie between 0 and 1")
     if not 0.0 < until <= 1.0:
@@ -106,16 +112,20 @@ def advise(
     part = loaded if until == 1.0 else loaded.between(-inf, loaded.split_ms(until))
     if not len(part):
         raise UserError(f"{trace}: no request before {until:g} of its span")
-    price = wanted.value if wanted.kind is Kind.PRICE else 0.0
-    if not price:
-        with progress("finding the price", 1) as show:
-            found = fit(part, create_ms=create_ms, objective=wanted, jobs=jobs, on_progress=show)
-        price = found.price_s_per_gb_s
+
+    def price_of(known: Trace, show: Callable[[float], None]) -> float:
+        if wanted.kind is Kind.PRICE:
+            return wanted.value
+        if wanted.kind is Kind.SAFE:
+            return safe_price(known, today=today, create_ms=create_ms, jobs=jobs, on_progress=show)
+        model = fit(known, create_ms=create_ms, objective=wanted, jobs=jobs, on_progress=show)
+        return model.price_s_per_gb_s
+
     try:
         with progress("replaying", 1) as show:
             report = work_out(
                 part,
-                price=price,
+                price_of=price_of,
                 today=today,
                 split=split,
                 create_ms=create_ms,
@@ -169,16 +179,18 @@ def print_table(report: Report, gb_hour: float | None) -> None:
 
 def print_saving(report: Report, gb_hour: float | None) -> None:
     """What the whole fleet saves, in the units of whoever pays."""
-    saving = report.saving
-    money = "" if gb_hour is None else f" ({saving.gb_h * gb_hour:,.2f} at {gb_hour:g} a GB·h)"
+
+    saving, ratio = report.saving, report.cost_ratio
+    money = "" if gb_hour is None else f" ({abs(saving.gb_h) * gb_hour:,.2f} at {gb_hour:g} a GB·h)"
     say(
         f"Against {report.today}, in the {report.hours:,.1f} h measured:"
-        f" {saving.gb_h:,.1f} GB·h saved{money}, {saving.cold_starts:,} cold starts and"
-        f" {saving.wait_s:,.0f} s of waiting less.",
+        f" {abs(saving.gb_h):,.1f} GB·h {'saved' if saving.gb_h >= 0.0 else 'more'}{money},"
+        f" {abs(saving.cold_starts):,} cold starts {'fewer' if saving.cold_starts >= 0 else 'more'} and"
+        f" {abs(saving.wait_s):,.0f} s of waiting {'less' if saving.wait_s >= 0.0 else 'more'}.",
         out,
     )
     say(
-        f"At {report.price:.3g} s of waiting a GB·s it costs {report.cost_ratio:.2f} of what"
+        f"At {report.measured_price:.3g} s of waiting a GB·s it costs {ratio:.2f} of what"
         f" {report.today} does there. The advice for them was made of what came before.",
         out,
     )

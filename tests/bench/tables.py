@@ -22,6 +22,7 @@ from warmscaler.models.learned.habits import Model
 from warmscaler.models.objectives.words import SAFE, SCORE, Kind, Objective, at_price
 from warmscaler.simulator.figures import Figures
 from warmscaler.simulator.replay import CREATE_MS
+from warmscaler.training.advising.safe import safe_price
 from warmscaler.training.advising.search import find_advice
 from warmscaler.training.evaluating.evaluate import (
     Measured,
@@ -131,8 +132,8 @@ def advice() -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for path in sorted(SHARED.glob("*.tar.gz")):
         part = whole(path)
-        price = trained(path, SCORE).price_s_per_gb_s
         step(f"{part.trace.name}: advice")
+        price = safe_price(part.training, today=BASE, create_ms=CREATE_MS)
         made = find_advice(part.training, price=price, create_ms=CREATE_MS)
         ours = measure(part, Setting("advice"), CREATE_MS, own=Advised(made)).figures
         base = measure(part, Setting(BASE), CREATE_MS).figures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,16 @@ from warmscaler.data.read import write_trace
 from warmscaler.data.trace import Trace
 from warmscaler.models.advised.file import AdviceError, as_row, read_advice
 from warmscaler.models.advised.policy import HOUR_MS, Advice, Advised, AppAdvice, Clock
-from warmscaler.simulator.replay import replay
+from warmscaler.models.objectives.limits import limits_of
+from warmscaler.models.objectives.words import SAFE
+from warmscaler.simulator.replay import CREATE_MS, replay
 from warmscaler.training.advising import exports
 from warmscaler.training.advising.hours import bounds_by_hour
 from warmscaler.training.advising.report import AppReport, advise
+from warmscaler.training.advising.safe import PRICES, safe_price
+from warmscaler.training.advising.search import try_all
+from warmscaler.training.evaluating.evaluate import measure, window
+from warmscaler.training.evaluating.settings import Setting
 
 __all__ = ["in_here"]
 MINUTE_MS = 60_000
@@ -130,6 +137,52 @@ def test_what_is_printed_is_what_the_replay_judges(
     assert "called every 10 min" in timer["why"]
     assert timer["sure"] == "sure"
     assert by_app["app-1"]["keep_s"] < 300  # 2 GB for 20 minutes, or a second's wait
+
+
+def test_unless_told_nobody_waits_longer_than_today(
+    files: tuple[Path, Path], in_here: InHere
+) -> None:
+    trace, _ = files
+    code, out, err = in_here("advise", trace, "--jobs", "1", "--format", "json")
+    assert not code, err
+    said = json.loads(out)
+    assert said["saving"]["wait_s"] >= 0.0
+    assert said["saving"]["gb_h"] > 0.0
+
+
+@pytest.mark.parametrize("today", ["fixed:900", "fixed:1200"])
+def test_the_safe_price_is_the_dearest_at_which_nobody_waits_longer(today: str) -> None:
+    part = window(fleet(), 0.5)
+    price = safe_price(part.trace, today=today, create_ms=CREATE_MS)
+
+    def wait_s(price: float) -> float:
+        own = Advised(try_all(part.training, create_ms=CREATE_MS).cheapest(price))
+        return measure(part, Setting("advice"), CREATE_MS, own=own).figures.wait_s
+
+    allowed_s = measure(part, Setting(today), CREATE_MS).figures.wait_s
+    dearer = PRICES[PRICES.index(price) + 1]
+    assert wait_s(price) <= allowed_s < wait_s(dearer)
+
+
+def test_of_one_moment_the_safe_price_is_the_lowest() -> None:
+    trace = trace_of([(0, 0, 5), (0, 0, 5)])
+    assert safe_price(trace, today="fixed:300", create_ms=CREATE_MS) == PRICES[0]
+    assert (PRICES[0], PRICES[-1]) == limits_of(SAFE)
+
+
+@pytest.mark.parametrize(
+    ("price", "says"),
+    [
+        ("1e-5", r"GB·h more, \d+ cold starts fewer and \d+ s of waiting less"),
+        ("30", r"GB·h saved, [\d,]+ cold starts more and [\d,]+ s of waiting more"),
+    ],
+)
+def test_what_is_saved_and_what_is_paid_for_it(
+    price: str, says: str, files: tuple[Path, Path], in_here: InHere
+) -> None:
+    code, out, err = in_here("advise", files[0], "--price", price, "--jobs", "1")
+    assert not code, err
+    assert re.search(says, " ".join(out.split())), out
 
 
 def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -257,13 +310,13 @@ def test_a_table_and_csv(files: tuple[Path, Path], in_here: InHere) -> None:
 def test_a_rare_app_that_is_called_a_lot_later_is_not_left_without_a_window() -> None:
     rare = [(k * 30 * MINUTE_MS, 0, 100) for k in range(20)]
     trace = trace_of(rare, memory_mb=[1024])
-    report = advise(trace, price=0.02, create_ms=300)
+    report = advise(trace, price_of=lambda *_: 0.02, create_ms=300)
     # A start of 1 s is worth 50 s of this GB: at least a twentieth of it.
     assert 2_500.0 <= report.advice.apps["app-0"].keep_ms < 30_000.0
 
 
 def test_advice_of_a_trace_of_hardly_anything() -> None:
     trace = trace_of([(0, 0, 5), (1_000, 0, 5), (2_000, 0, 5)])
-    report = advise(trace, price=0.01, create_ms=300)
+    report = advise(trace, price_of=lambda *_: 0.01, create_ms=300)
     assert report.apps[0].sure == "a guess"
     assert report.hours > 0.0

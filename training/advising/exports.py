@@ -36,6 +36,7 @@ def as_json(report: Report, gb_hour: float | None) -> dict[str, Any]:
         "advice_version": VERSION,
         "trace": report.trace,
         "price": report.price,
+        "measured_price": report.measured_price,
         "today": report.today,
         "measured_from": report.split,
         "measured_hours": report.hours,

@@ -1,7 +1,8 @@
 """Advice with what it would save, why, and how sure that is.
 
 What it would save is not taken from the past it was made of: advice from the first part of the trace is
-replayed on the rest, beside what is done today. The advice given is then made of all of it.
+replayed on the rest, beside what is done today. The advice given is then made of all of it. Each has the
+price that `price_of` finds in what it is made of.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from warmscaler.training.evaluating.evaluate import AppFigures, FloatArray, meas
 from warmscaler.training.evaluating.settings import Setting
 
 SURE_CALLS = 30
+PriceOf = Callable[[Trace, Callable[[float], None]], float]
+"""Seconds of waiting that a GB·s is worth, going by what is known; tells its progress, 0 to 1."""
 GB_S_PER_GB_H = 3_600.0
 
 
@@ -62,6 +65,9 @@ class Report:
 
     trace: str
     price: float
+    """That the advice was made at."""
+    measured_price: float
+    """That its savings were measured at, found before what is measured."""
     today: str
     split: float
     advice: Advice
@@ -77,7 +83,7 @@ class Report:
 def advise(
     trace: Trace,
     *,
-    price: float,
+    price_of: PriceOf,
     today: str = "fixed:300",
     split: float = 0.5,
     create_ms: float,
@@ -92,17 +98,24 @@ def advise(
     policy = make_policy(today)
     part = window(trace, split)
 
-    def told(offset: float) -> Callable[[float], None] | None:
-        if on_progress is None:
-            return None
-        return lambda share: on_progress(offset + 0.45 * share)
+    def told(begin: float, end: float) -> Callable[[float], None]:
+        def at(share: float) -> None:
+            if on_progress is not None:
+                on_progress(begin + (end - begin) * share)
 
-    first = find_advice(
-        part.training, price=price, create_ms=create_ms, jobs=jobs, on_progress=told(0.0)
-    )
+        return at
+
+    def made_of(known: Trace, begin: float, end: float) -> tuple[float, Advice]:
+        middle = 0.5 * (begin + end)
+        price = price_of(known, told(begin, middle))
+        return price, find_advice(
+            known, price=price, create_ms=create_ms, jobs=jobs, on_progress=told(middle, end)
+        )
+
+    measured_price, first = made_of(part.training, 0.0, 0.3)
     ours = measure(part, Setting("advice"), create_ms, own=Advised(first))
     theirs = measure(part, Setting(today), create_ms, own=policy)
-    final = find_advice(trace, price=price, create_ms=create_ms, jobs=jobs, on_progress=told(0.5))
+    price, final = made_of(trace, 0.3, 0.95)
     bounds = bounds_by_hour(trace, replay(trace, Advised(final), create_ms=create_ms))
     assert ours.apps is not None  # noqa: S101 - only the clairvoyant reference has none
     assert theirs.apps is not None  # noqa: S101
@@ -110,7 +123,7 @@ def advise(
     reports = []
     for app in np.flatnonzero(requests).tolist():
         about = trace.apps[app]
-        saving = _of_app(ours.apps, theirs.apps, app, price)
+        saving = _of_app(ours.apps, theirs.apps, app, measured_price)
         own = final.apps[about.key]
         gaps_s = _gaps_s(trace, app)
         least, most = bounds[about.key]
@@ -128,15 +141,16 @@ def advise(
             )
         )
     reports.sort(key=lambda each: -(each.saving.cost_s if each.saving else 0.0))
-    cost_ours, cost_theirs = (_cost_s(each.figures, price) for each in (ours, theirs))
+    cost_ours, cost_theirs = (_cost_s(each.figures, measured_price) for each in (ours, theirs))
     return Report(
         trace.name,
         price,
+        measured_price,
         today,
         split,
         final,
         tuple(reports),
-        _of_fleet(ours.figures, theirs.figures, price),
+        _of_fleet(ours.figures, theirs.figures, measured_price),
         (float(trace.arrival_ms[-1]) - part.split_ms) / 3_600_000.0,
         cost_ours / cost_theirs if cost_theirs else 1.0,
     )

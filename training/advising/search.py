@@ -8,7 +8,7 @@ app best; each app takes its cheapest. Where an app was seen little, the populat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 
 import joblib
@@ -39,6 +39,47 @@ PRIOR_REQUESTS = 2.0
 """The population weighs as much as so many of an app's own requests."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What every setting of the grid costs each app of a trace."""
+
+    trace: Trace
+    plain: tuple[Advice, ...]
+    timed: tuple[Advice, ...]
+    """The same for all apps but those with a clock of their own."""
+    with_clock: npt.NDArray[np.bool_]
+    """Shape (apps,)."""
+    start_s: FloatArray
+    """What a start takes. Shape (apps,)."""
+    wait_s: FloatArray
+    """Shape (settings, apps), the plain ones first; as the next."""
+    wasted_gb_s: FloatArray
+
+    def cheapest(self, price: float) -> Advice:
+        """For each app the setting that costs least at `price`, in seconds of waiting per GB·s."""
+        trace, plain, start_s = self.trace, self.plain, self.start_s
+        cost_s = self.wait_s + price * self.wasted_gb_s
+        requests = np.bincount(trace.app, minlength=len(trace.apps))
+        called = np.flatnonzero(requests)
+        # What starts in no time does not say what a start costs.
+        telling = called[start_s[called] > 0.0]
+        per_start = cost_s[: len(plain), telling] / (requests * start_s)[telling]
+        usual = per_start.mean(axis=1) if len(telling) else np.zeros(len(plain))
+        believed = np.concatenate((usual, np.full(len(self.timed), usual.min())))
+        total_s = cost_s + PRIOR_REQUESTS * believed[:, None] * start_s[None, :]
+        total_s[len(plain) :, ~self.with_clock] = inf
+        best = total_s.argmin(axis=0)
+        tried = (*plain, *self.timed)
+        apps = {}
+        for app in called.tolist():
+            key = trace.apps[app].key
+            own = tried[best[app]].apps.get(key, tried[best[app]].default)
+            hold_cost = price * trace.apps[app].memory_mb / MB_PER_GB
+            sure_ms = SURE_SHARE * float(start_s[app]) * 1000.0 / hold_cost
+            apps[key] = replace(own, keep_ms=max(own.keep_ms, sure_ms))
+        return Advice(plain[int(usual.argmin())].default, apps)
+
+
 def find_advice(
     trace: Trace,
     *,
@@ -51,53 +92,59 @@ def find_advice(
 
     `price` is how many seconds of waiting a GB·s is worth; `create_ms` what a slot takes.
     """
-    called = np.unique(trace.app)
-    clocks = {trace.apps[app].key: best_clock(trace, int(app)) for app in called}
+    tried = try_all(trace, create_ms=create_ms, jobs=jobs, on_progress=on_progress)
+    return _with_least(trace, tried.cheapest(price), price, create_ms)
+
+
+def try_all(
+    trace: Trace,
+    *,
+    create_ms: float,
+    jobs: int = 1,
+    on_progress: Callable[[float], None] | None = None,
+) -> Tried:
+    """Replays `trace` with every setting of the grid."""
+    clocks = {trace.apps[app].key: best_clock(trace, int(app)) for app in np.unique(trace.app)}
     clocked = {key: clock for key, clock in clocks.items() if clock is not None}
-    plain = [Advice(AppAdvice(keep_s * 1000.0)) for keep_s in KEEP_S]
-    timed = [
+    plain = tuple(Advice(AppAdvice(keep_s * 1000.0)) for keep_s in KEEP_S)
+    timed = tuple(
         Advice(
             AppAdvice(keep_s * 1000.0),
             {key: AppAdvice(keep_s * 1000.0, clock) for key, clock in clocked.items()},
         )
         for keep_s in (CLOCKED_KEEP_S if clocked else ())
-    ]
-    tried = [*plain, *timed]
-    calls = (joblib.delayed(_cost_s)(trace, each, price, create_ms) for each in tried)
-    costs = []
-    for cost in joblib.Parallel(n_jobs=jobs, return_as="generator")(calls):
-        costs.append(cost)
+    )
+    tried = (*plain, *timed)
+    calls = (joblib.delayed(_paid)(trace, each, create_ms) for each in tried)
+    paid = []
+    for each in joblib.Parallel(n_jobs=jobs, return_as="generator")(calls):
+        paid.append(each)
         if on_progress is not None:
-            on_progress(len(costs) / (len(tried) + 1))
-    cost_s = np.stack(costs)  # shape (tried, apps)
-    requests = np.bincount(trace.app, minlength=len(trace.apps))
-    start_s = np.array([(create_ms + app.init_ms) / 1000.0 for app in trace.apps])
-    # What starts in no time does not say what a start costs.
-    telling = called[start_s[called] > 0.0]
-    per_start = cost_s[: len(plain), telling] / (requests * start_s)[telling]
-    usual = per_start.mean(axis=1) if len(telling) else np.zeros(len(plain))
-    believed = np.concatenate((usual, np.full(len(timed), usual.min())))
-    total_s = cost_s + PRIOR_REQUESTS * believed[:, None] * start_s[None, :]
-    for row in range(len(plain), len(tried)):  # without a clock of its own it is a plain one
-        total_s[row, [app.key not in clocked for app in trace.apps]] = inf
-    best = total_s.argmin(axis=0)
-    apps = {}
-    for app in called.tolist():
-        key = trace.apps[app].key
-        own = tried[best[app]].apps.get(key, tried[best[app]].default)
-        hold_cost = price * trace.apps[app].memory_mb / MB_PER_GB
-        sure_ms = SURE_SHARE * float(start_s[app]) * 1000.0 / hold_cost
-        apps[key] = replace(own, keep_ms=max(own.keep_ms, sure_ms))
-    advice = Advice(plain[int(usual.argmin())].default, apps)
-    return _with_least(trace, advice, price, create_ms)
+            on_progress(len(paid) / (len(tried) + 1))
+    wait_s, wasted_gb_s = (np.stack(each) for each in zip(*paid, strict=True))
+    return Tried(
+        trace,
+        plain,
+        timed,
+        np.array([app.key in clocked for app in trace.apps], dtype=np.bool_),
+        np.array([(create_ms + app.init_ms) / 1000.0 for app in trace.apps]),
+        wait_s,
+        wasted_gb_s,
+    )
+
+
+def _paid(trace: Trace, advice: Advice, create_ms: float) -> tuple[FloatArray, FloatArray]:
+    """Seconds of waiting and GB·s wasted, by app. Shapes (apps,)."""
+    part = Window(trace, float(trace.arrival_ms[0]), 0.0)
+    apps = measure(part, Setting("advice"), create_ms, own=Advised(advice)).apps
+    assert apps is not None  # noqa: S101 - only the clairvoyant reference has none
+    return apps.wait_s, apps.wasted_gb_s
 
 
 def _cost_s(trace: Trace, advice: Advice, price: float, create_ms: float) -> FloatArray:
     """Seconds of waiting, with waste at the price, by app. Shape (apps,)."""
-    part = Window(trace, float(trace.arrival_ms[0]), 0.0)
-    apps = measure(part, Setting("advice"), create_ms, own=Advised(advice)).apps
-    assert apps is not None  # noqa: S101 - only the clairvoyant reference has none
-    return np.asarray(apps.wait_s + price * apps.wasted_gb_s, dtype=np.float64)
+    wait_s, wasted_gb_s = _paid(trace, advice, create_ms)
+    return wait_s + price * wasted_gb_s
 
 
 def _with_least(trace: Trace, advice: Advice, price: float, create_ms: float) -> Advice:
