@@ -233,8 +233,11 @@ class Watcher:
     def released(self, now_ms: float, instance: Instance) -> None:
         """DestroySlot is called, or there is no such slot: it is held no longer."""
 
-    def done(self, now_ms: float, instance: Instance, wait: Wait | None) -> None:
-        """The request is done that the instance has served since `taken_ms`; it waited so before."""
+    def done(
+        self, now_ms: float, instance: Instance, wait: Wait | None, *, broke: bool = False
+    ) -> None:
+        """The request is done that the instance has served since `taken_ms`; it waited so before.
+        `broke` where the instance is bad, and goes."""
 
     def forgotten(self, key: str) -> None:
         """The app is not known any more."""

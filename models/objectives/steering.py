@@ -10,7 +10,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from math import exp, inf, isfinite, log
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from warmscaler.models.objectives.control import Controller
 from warmscaler.models.objectives.limits import HIGH, LOW, limits_of
@@ -43,6 +43,17 @@ _MB_MS_PER_GB_S = 1_024.0 * 1_000.0
 def aim_of(objective: Objective) -> float:
     """Of what is allowed so much is aimed at."""
     return SAFE_AIM if objective.kind is Kind.SAFE else AIM
+
+
+class Use(NamedTuple):
+    """A request that is done."""
+
+    for_ms: float
+    waited_ms: float
+    starts: bool
+    """It waited for an instance to start."""
+    broke: bool
+    """Its instance is bad, and goes."""
 
 
 class Steering(Watcher):
@@ -103,7 +114,9 @@ class Steering(Watcher):
         self._holds(now_ms)
         self._held_mb -= instance.memory_mb
 
-    def done(self, now_ms: float, instance: Instance, wait: Wait | None) -> None:
+    def done(
+        self, now_ms: float, instance: Instance, wait: Wait | None, *, broke: bool = False
+    ) -> None:
         if self.age_ms < SETTLES_MS:
             self._holds(now_ms)
         use_ms = now_ms - instance.taken_ms
@@ -118,9 +131,8 @@ class Steering(Watcher):
                 self.queued += 1.0
             else:
                 self.starts += 1.0
-        self._served(
-            now_ms, instance, use_ms, waited_ms, starts=wait is not None and not wait.queued
-        )
+        starts = wait is not None and not wait.queued
+        self._served(now_ms, instance, Use(use_ms, waited_ms, starts, broke))
 
     def _holds(self, now_ms: float) -> None:
         passed_ms = max(now_ms - self._held_since_ms, 0.0)
@@ -133,9 +145,7 @@ class Steering(Watcher):
         """`_held_mb` were held for so long."""
 
     @abstractmethod
-    def _served(
-        self, now_ms: float, instance: Instance, use_ms: float, waited_ms: float, *, starts: bool
-    ) -> None:
+    def _served(self, now_ms: float, instance: Instance, use: Use) -> None:
         """A request is done."""
 
     def _tell(self, now_ms: float, allowed: float, spent: float) -> None:
@@ -218,11 +228,9 @@ class HoldsShare(Steering):
         self._allowed = AIM * objective.allowed_share
         self._longest_ms = objective.value if objective.kind is Kind.WAIT else None
 
-    def _served(
-        self, now_ms: float, instance: Instance, use_ms: float, waited_ms: float, *, starts: bool
-    ) -> None:
+    def _served(self, now_ms: float, instance: Instance, use: Use) -> None:
         longest_ms = self._longest_ms
-        counts = starts if longest_ms is None else waited_ms > longest_ms
+        counts = use.starts if longest_ms is None else use.waited_ms > longest_ms
         self._tell(now_ms, self._allowed, float(counts))
 
 
@@ -239,9 +247,7 @@ class HoldsMemory(Steering):
         units = passed_ms / MEMORY_UNIT_MS
         self._tell(now_ms, units, units * self._held_mb / self._allowed_mb)
 
-    def _served(
-        self, now_ms: float, instance: Instance, use_ms: float, waited_ms: float, *, starts: bool
-    ) -> None:
+    def _served(self, now_ms: float, instance: Instance, use: Use) -> None:
         self._holds(now_ms)
 
 
@@ -275,19 +281,18 @@ class StaysSafe(Steering):
     def window_starts(self, starts: float) -> None:
         self.window.starts = starts
 
-    def _served(
-        self, now_ms: float, instance: Instance, use_ms: float, waited_ms: float, *, starts: bool
-    ) -> None:
+    def _served(self, now_ms: float, instance: Instance, use: Use) -> None:
         pool, window = instance.pool, self.window
         waits_ms = window.served(
             *(pool.key, instance.memory_mb, pool.start_ms),
-            *(now_ms - use_ms - waited_ms, use_ms),
+            *(now_ms - use.for_ms - use.waited_ms, use.for_ms),
+            broke=use.broke,
         )
-        if waits_ms is None or waits_ms == waited_ms == 0.0:
+        if waits_ms is None or waits_ms == use.waited_ms == 0.0:
             return
         unit_ms = window.waited_ms / window.starts if window.starts else pool.start_ms
         if unit_ms > 0.0:
-            self._tell(now_ms, SAFE_AIM * waits_ms / unit_ms, waited_ms / unit_ms)
+            self._tell(now_ms, SAFE_AIM * waits_ms / unit_ms, use.waited_ms / unit_ms)
 
     def forgotten(self, key: str) -> None:
         self.window.forget(key)
@@ -326,12 +331,10 @@ class FollowsScore(Steering):
             return None
         return 50.0 * self.execution_mb_ms / slot + 50.0 * self.execution_ms / busy_ms
 
-    def _served(
-        self, now_ms: float, instance: Instance, use_ms: float, waited_ms: float, *, starts: bool
-    ) -> None:
-        self.recent_g += use_ms * instance.memory_mb
-        self.recent_e += use_ms
-        self.recent_w += waited_ms
+    def _served(self, now_ms: float, instance: Instance, use: Use) -> None:
+        self.recent_g += use.for_ms * instance.memory_mb
+        self.recent_e += use.for_ms
+        self.recent_w += use.waited_ms
         self._holds(now_ms)
 
     def _held(self, now_ms: float, passed_ms: float) -> None:

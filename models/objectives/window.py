@@ -28,13 +28,21 @@ class Window:
         """By app: when each of its instances went idle, or will, in order."""
 
     def served(
-        self, key: str, memory_mb: int, start_ms: float, arrival_ms: float, use_ms: float
+        self,
+        key: str,
+        memory_mb: int,
+        start_ms: float,
+        arrival_ms: float,
+        use_ms: float,
+        *,
+        broke: bool = False,
     ) -> float | None:
-        """A request of `key` came at `arrival_ms`, executed for `use_ms` and is done. Returns what it
-        would have waited; None for the first of its app, which no window could have served."""
+        """A request of `key` came at `arrival_ms`, executed for `use_ms` and is done; its instance is
+        bad and goes where it `broke`. Returns what it would have waited; None for the first of its
+        app, which no window could have served."""
         idle = self._idle.get(key)
         if idle is None:
-            self._idle[key] = [arrival_ms + start_ms + use_ms]
+            self._idle[key] = [] if broke else [arrival_ms + start_ms + use_ms]
             return None
         keep_ms = self.keep_ms
         waits_ms = 0.0
@@ -47,9 +55,10 @@ class Window:
             self.starts += 1.0
             self.waited_ms += start_ms
             self.idle_mb_ms += start_ms * memory_mb
-        insort(idle, arrival_ms + waits_ms + use_ms)
+        if not broke:
+            insort(idle, arrival_ms + waits_ms + use_ms)
         # Twice the window: one that came sooner may be done later.
-        while idle[0] + 2.0 * keep_ms < arrival_ms:
+        while idle and idle[0] + 2.0 * keep_ms < arrival_ms:
             del idle[0]
             self.idle_mb_ms += keep_ms * memory_mb
         return waits_ms

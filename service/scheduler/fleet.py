@@ -262,7 +262,7 @@ class Fleet:
         instance.pool.policy.served(now_ms, instance.pool, arrived_ms)
         return Assign(request, instance)
 
-    def done(self, now_ms: float, instance: Instance) -> None:
+    def done(self, now_ms: float, instance: Instance, *, broke: bool = False) -> None:
         """The request of a busy instance is done; what becomes of the instance is to be decided."""
         pool = instance.pool
         instance.request = None
@@ -271,7 +271,7 @@ class Fleet:
         wait, instance.wait = instance.wait, None
         pool.policy.completion(now_ms, pool, wait)
         if self.watcher is not None:
-            self.watcher.done(now_ms, instance, wait)
+            self.watcher.done(now_ms, instance, wait, broke=broke)
 
     def bind_oldest(self, now_ms: float, instance: Instance) -> Assign:
         """Gives it to the request of its app that waits the longest."""

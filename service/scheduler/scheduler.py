@@ -164,7 +164,7 @@ class Scheduler:
             return _NOTHING
         pool = instance.pool
         policy = pool.policy
-        fleet.done(now_ms, instance)
+        fleet.done(now_ms, instance, broke=need_destroy)
         if need_destroy:
             actions = fleet.broke(now_ms, instance)
         elif instance.deployment != pool.deployment:

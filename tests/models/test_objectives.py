@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import exp, log
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,8 +123,11 @@ def test_in_a_world_that_stays_as_it_is_what_is_allowed_is_spent(
     assert log(controller.told) == pytest.approx(log(0.05) + scale, abs=0.35)
 
 
-def test_a_window_costs_what_its_replay_does() -> None:
+@pytest.mark.parametrize("breaking", [0.0, 0.4, 1.0])
+def test_a_window_costs_what_its_replay_does(breaking: float) -> None:
     trace = generate("azure", apps=12, days=0.5, requests=4_000, seed=5)
+    broke = np.random.default_rng(5).random(len(trace)) < breaking
+    trace = replace(trace, status_code=np.where(broke, 500, 200))
     result = replay(trace, Fixed(300.0), create_ms=300.0)
     window, firsts_s = Window(300_000.0), 0.0
     done_ms = trace.arrival_ms + result.wait_ms + trace.duration_ms
@@ -131,6 +136,7 @@ def test_a_window_costs_what_its_replay_does() -> None:
         waits_ms = window.served(
             *(app.key, app.memory_mb, 300.0 + app.init_ms),
             *(float(trace.arrival_ms[row]), float(trace.duration_ms[row])),
+            broke=bool(broke[row]),
         )
         firsts_s += 0.0 if waits_ms is not None else (300.0 + app.init_ms) / 1e3
     waited_s = window.waited_ms / 1e3 + firsts_s

@@ -64,3 +64,9 @@ def test_it_is_within_the_limits_of_the_objective(words: str) -> None:
     for calls in (rare, rare[:2], rare[:1]):
         trace = trace_of(calls, memory_mb=(128,), init_ms=10_000)
         assert low <= best_price(trace, objective, CREATE_MS, 1, None) <= high
+
+
+def test_memory_that_is_allowed_and_spares_nobody_waiting_is_not_held() -> None:
+    every_minute = [(1_700_000_000_000 + 60_000 * k + 20 * (k % 7), 0, 200) for k in range(200)]
+    found = best_price(trace_of(every_minute), parse("memory=100GB"), CREATE_MS, 1, None)
+    assert found > 0.01

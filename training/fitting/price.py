@@ -37,7 +37,7 @@ PRICE_REQUESTS = 80_000
 """The latest so many training requests find the price: the price is a habit of the fleet."""
 PRICE_SPLIT = 0.35
 """The part of them, in time, that is not judged."""
-_Merit = tuple[float, float]
+_Merit = tuple[float, ...]
 
 
 def best_price(
@@ -84,11 +84,12 @@ def best_price(
 
 def merit(objective: Objective, of: Figures, used: float | None) -> _Merit:
     """The larger the better: that what is `used` of what is allowed is no more than is aimed at, then
-    the least memory, or waiting where memory is what it is about."""
+    the least memory; where memory is what it is about, the least waiting before that."""
     if used is None:
-        return of.score, 0.0
+        return (of.score,)
     beyond = max(log(max(used, 1e-9) / aim_of(objective)), 0.0)
-    return -beyond, -of.wait_s if objective.kind is Kind.MEMORY else -of.slot_gb_s
+    first = (-of.wait_s,) if objective.kind is Kind.MEMORY else ()
+    return -beyond, *first, -of.slot_gb_s
 
 
 def _tried(
