@@ -17,7 +17,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from warmscaler.cli.console import out, progress, say
+from warmscaler.cli.console import counted, out, progress, say
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.objective import SecondWaited, asked
 from warmscaler.cli.trace import AppsFile, InitMs, Map, MemoryMb, SetName, Source, layout
@@ -143,7 +143,7 @@ def advise(
         return
     with whole(target) as file:
         file.write_text(text, encoding="utf-8")
-    say(f"advice for {len(report.apps):,} apps written to {target}")
+    say(f"advice for {counted(len(report.apps), 'app')} written to {target}")
 
 
 def print_table(report: Report, gb_hour: float | None) -> None:

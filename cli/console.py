@@ -25,6 +25,11 @@ def say(line: str, console: Console = err) -> None:
     console.print(escaped(line, len(line)), markup=False, highlight=False, soft_wrap=True)
 
 
+def counted(count: int, what: str) -> str:
+    """1 request, 2,000 requests."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")

@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 
 from warmscaler.cli import loop
-from warmscaler.cli.console import out, progress, say
+from warmscaler.cli.console import counted, out, progress, say
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.folds import Fold, print_table, run
 from warmscaler.cli.pages import Pages, check_drawing, draw
@@ -70,7 +70,8 @@ def demo(
     loaded = _load(trace, folder, set_name)
     part = evaluation.window(loaded, 0.5)
     made = ", made for the demo" if trace is None else ""
-    _say(1, f"trace {loaded.name}: {len(loaded):,} requests of {len(loaded.apps):,} apps{made}")
+    requests, apps = counted(len(loaded), "request"), counted(len(loaded.apps), "app")
+    _say(1, f"trace {loaded.name}: {requests} of {apps}{made}")
 
     model_folder = folder / "model"
     try:
@@ -85,7 +86,8 @@ def demo(
         model = read_artifact(model_folder)
     except ArtifactError as error:
         raise UserError(str(error)) from None
-    _say(2, f"a model of {len(model.apps):,} apps, trained on the first half: {model_folder}")
+    learned = counted(len(model.apps), "app")
+    _say(2, f"a model of {learned}, trained on the first half: {model_folder}")
 
     stretch = _busiest(part, live_s)
     result, slots, left = loop.run(_live(stretch, model_folder))

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from warmscaler.cli.console import out, print_json, say
+from warmscaler.cli.console import counted, out, print_json, say
 from warmscaler.cli.errors import UserError
 from warmscaler.data.generate import KINDS, generate
 from warmscaler.data.read import (
@@ -121,7 +121,7 @@ def convert(
     write_trace(trace, target)
     for note in trace.notes:
         say(f"note: {note}")
-    say(f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
+    say(f"{_told(trace)} written to {target}")
 
 
 @app.command("formats")
@@ -150,7 +150,11 @@ def generate_command(
     """Makes a look-alike of the contest's sets or of an Azure-like population."""
     trace = generate(kind, apps=apps, days=days, requests=requests, seed=seed)
     write_trace(trace, target)
-    say(f"{len(trace):,} requests of {len(trace.apps):,} apps written to {target}")
+    say(f"{_told(trace)} written to {target}")
+
+
+def _told(trace: Trace) -> str:
+    return f"{counted(len(trace), 'request')} of {counted(len(trace.apps), 'app')}"
 
 
 def date_of(ms: float) -> str:

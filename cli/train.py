@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from warmscaler.cli.console import progress, say
+from warmscaler.cli.console import counted, progress, say
 from warmscaler.cli.errors import UserError
 from warmscaler.cli.objective import GbHour, ObjectiveOption, PriceOption, SecondWaited, asked
 from warmscaler.cli.trace import (
@@ -127,6 +127,6 @@ def train(
     except (ArtifactError, ClusterError) as error:
         raise UserError(str(error)) from None
     say(
-        f"model of {source['apps']:,} apps from {len(part):,} requests written to {out},"
+        f"model of {counted(source['apps'], 'app')} from {counted(len(part), 'request')} written to {out},"
         f" objective {wanted}, price {model.price_s_per_gb_s:.3g} s per GB·s to begin with"
     )

@@ -86,7 +86,8 @@ def _due(due: Due) -> str:
 def _costs(account: AppAccount) -> str:
     share = account.cold / account.requests if account.requests else 0.0
     return (
-        f"Seen so far: {account.requests:,} requests, {account.cold:,} without an idle instance"
+        f"Seen so far: {account.requests:,} request{'s' * (account.requests != 1)},"
+        f" {account.cold:,} without an idle instance"
         f" ({share:.1%}), {_span(account.waited_ms)} waited in all;"
         f" {account.wasted_gb_s:,.2f} GB·s idle or starting."
     )

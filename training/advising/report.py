@@ -197,9 +197,11 @@ def _why(advice: AppAdvice, gaps_s: FloatArray, start_s: float) -> str:
         every = spell(advice.clock.period_ms / 1000.0)
         held = spell(advice.clock.open_ms / 1000.0)
         return f"called every {every}, within {held}: started just before"
+    if len(gaps_s) == 0:
+        return f"{seen}: as its start and the others' habits are"
     keep_s = advice.keep_ms / 1000.0
-    covered = float((gaps_s <= keep_s).mean()) if len(gaps_s) else 1.0
-    if len(gaps_s) and covered < 0.2:
+    covered = float((gaps_s <= keep_s).mean())
+    if covered < 0.2:
         return f"{seen}: waiting {spell(start_s)} for a start is cheaper than keeping it longer"
     return f"{seen}: {spell(keep_s)} covers {covered:.0%} of them"
 
