@@ -8,12 +8,17 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from grpc.aio import init_grpc_aio
 from hypothesis import settings
 
 # Most images set it. A hundred processes start during the suite, and each would compile our two
 # hundred files again, as would every worker, with the assertions of all tests rewritten.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Else the last channel that is collected ends grpc.aio's thread then and there, and may wait for it
+# for ever: whatever test has the collector run.
+init_grpc_aio()
 
 settings.register_profile("suite", deadline=None)
 """No test is timed: a busy machine must not fail it."""
