@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from grpc.aio import init_grpc_aio
+from grpc.aio import init_grpc_aio  # type: ignore[attr-defined] # the stubs lack it
 from hypothesis import settings
 
 # Most images set it. A hundred processes start during the suite, and each would compile our two

@@ -100,7 +100,7 @@ def test_a_platform_that_is_well_again_is_asked_again(steps: list[tuple[float, s
             breaker.succeeded()
         else:
             breaker.failed(now_ms)
-    now_ms += PROBE_MS
+    now_ms += PROBE_MS + 1.0  # the times are floats
     assert breaker.wait_ms(now_ms) == 0.0
     breaker.succeeded()
     assert breaker.wait_ms(now_ms) == 0.0
