@@ -179,7 +179,6 @@ def print_table(report: Report, gb_hour: float | None) -> None:
 
 def print_saving(report: Report, gb_hour: float | None) -> None:
     """What the whole fleet saves, in the units of whoever pays."""
-
     saving, ratio = report.saving, report.cost_ratio
     money = "" if gb_hour is None else f" ({abs(saving.gb_h) * gb_hour:,.2f} at {gb_hour:g} a GB·h)"
     say(

@@ -51,7 +51,7 @@ class Traffic:
 
     def served(self, now_ms: float, arrived_ms: float) -> Iterator[tuple[float, int, bool]]:
         """A request that waited has its instance, from now on. Yields as `arrived` does."""
-        self._waits_no_more(arrived_ms)
+        _one_less(self._late, arrived_ms)
         waited_ms = now_ms - arrived_ms
         self._waited[waited_ms] = self._waited.get(waited_ms, 0) + 1
         self._longest_ms = max(waited_ms, self._longest_ms)
@@ -68,7 +68,7 @@ class Traffic:
 
     def gone(self, now_ms: float, arrived_ms: float) -> Iterator[tuple[float, int, bool]]:
         """A request that waited is not served after all. Yields as `arrived` does."""
-        self._waits_no_more(arrived_ms)
+        _one_less(self._late, arrived_ms)
         self._goes(arrived_ms, 0.0)
         return self.known(now_ms)
 
@@ -94,18 +94,15 @@ class Traffic:
         # A request of no duration still comes before it goes.
         heappush(self._held, (arrived_ms + max(executed_ms, 1.0), -1))
 
-    def _waits_no_more(self, arrived_ms: float) -> None:
-        others = self._late.get(arrived_ms, 1) - 1
-        if others:
-            self._late[arrived_ms] = others
-        else:
-            self._late.pop(arrived_ms, None)
-
     def _executes_no_more(self, waited_ms: float) -> None:
-        others = self._waited.get(waited_ms, 1) - 1
-        if others:
-            self._waited[waited_ms] = others
-        else:
-            self._waited.pop(waited_ms, None)
-            if waited_ms == self._longest_ms:
-                self._longest_ms = max(self._waited, default=0.0)
+        _one_less(self._waited, waited_ms)
+        if waited_ms == self._longest_ms and waited_ms not in self._waited:
+            self._longest_ms = max(self._waited, default=0.0)
+
+
+def _one_less(counts: dict[float, int], what: float) -> None:
+    others = counts.get(what, 1) - 1
+    if others:
+        counts[what] = others
+    else:
+        counts.pop(what, None)
