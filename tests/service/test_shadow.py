@@ -86,9 +86,9 @@ def beside(trace: Trace, serves: Policy, plans: Policy) -> tuple[Replay, Shadow]
 
 def traffic() -> Trace:
     rng = np.random.default_rng(11)
-    rows = [(k * 60_000, 0, 400) for k in range(120)]
-    rows += [(int(at), 1, 900) for at in np.cumsum(rng.exponential(25_000, 250))]
-    rows += [(int(at) // 1_000 * 1_000, 2, 3_000) for at in np.cumsum(rng.exponential(9_000, 300))]
+    rows = [(k * 60_000, 0, 400) for k in range(400)]
+    rows += [(int(at), 1, 900) for at in np.cumsum(rng.exponential(25_000, 1_000))]
+    rows += [(int(at) // 1_000 * 1_000, 2, 3_000) for at in np.cumsum(rng.exponential(9_000, 2_700))]
     return trace_of(rows, memory_mb=[128, 256, 512], init_ms=START_MS - 300)
 
 
@@ -114,7 +114,7 @@ def test_plans_what_a_replay_of_it_gives(serves: str, plans: str) -> None:
     assert mine.waited_ms == pytest.approx(float(result.wait_ms.sum()))
     # A shadow's request may hold its instance for as long as it waited here, and start-up times
     # are what they were believed to be here.
-    assert theirs.cold == pytest.approx(int(alone.cold.sum()), rel=0.15, abs=3)
+    assert theirs.cold == pytest.approx(int(alone.cold.sum()), rel=0.1, abs=3)
     assert theirs.waited_ms == pytest.approx(float(alone.wait_ms.sum()), rel=0.15, abs=5_000)
     assert theirs.slot_gb_s(result.end_ms) == pytest.approx(held_gb_s(trace, alone), rel=0.05)
 
