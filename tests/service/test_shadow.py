@@ -88,7 +88,9 @@ def traffic() -> Trace:
     rng = np.random.default_rng(11)
     rows = [(k * 60_000, 0, 400) for k in range(400)]
     rows += [(int(at), 1, 900) for at in np.cumsum(rng.exponential(25_000, 1_000))]
-    rows += [(int(at) // 1_000 * 1_000, 2, 3_000) for at in np.cumsum(rng.exponential(9_000, 2_700))]
+    rows += [
+        (int(at) // 1_000 * 1_000, 2, 3_000) for at in np.cumsum(rng.exponential(9_000, 2_700))
+    ]
     return trace_of(rows, memory_mb=[128, 256, 512], init_ms=START_MS - 300)
 
 
