@@ -115,6 +115,9 @@ async def _used_once(stage: Stage) -> Ended:
 
 # curl
 
+ANSWERED_EARLY = 92
+"""curl 7.88 takes an answer that comes before it has sent its message for a broken stream, now and then."""
+
 
 async def curl_unary(stage: Stage, program: str, count: int) -> str:
     """Cold, warm, and what a call is refused with."""
@@ -126,7 +129,10 @@ async def curl_unary(stage: Stage, program: str, count: int) -> str:
     await _curl(program, stage, f"{SERVICE}/Idle", message=_idle(warm))
     wrong = await _curl(program, stage, f"{SERVICE}/Idle", message=_idle("nobody"))
     expect(wrong.grpc == "5 there is no such instance", wrong)
-    none = await _curl(program, stage, f"{SERVICE}/Nothing", message=_idle("nobody"))
+    for _ in range(5):
+        none = await _curl(program, stage, f"{SERVICE}/Nothing", message=_idle("nobody"))
+        if none.exit_code != ANSWERED_EARLY:
+            break
     expect((none.status, none.grpc) == (200, "12 there is no such method"), none)
     return "grpc-status 0 in the trailers; warm on the same instance; 5, 12 with their messages"
 
