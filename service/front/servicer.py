@@ -79,6 +79,8 @@ class ScalerServicer:
             served = self._driver.warm(request_id.decode(), app)
         except UnicodeDecodeError:
             return None
+        except Throttled as refused:
+            return self._refused(refused)
         if served is None:
             return None
         instance_id = served.instance.id

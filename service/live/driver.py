@@ -125,11 +125,12 @@ class Driver(Carrying):
             raise
 
     def warm(self, request_id: str, app: Named) -> Served | None:
-        """`request` for an app with an idle instance, whose request has it at once. None where it is
-        anything else, and then nothing has happened: `request` is to be asked."""
+        """`request` for an app with an idle instance, whose request has it at once, or for one that
+        may not wait, which raises Throttled: where many are refused, that must cost little. None where
+        it is anything else, and then nothing has happened: `request` is to be asked."""
         scheduler = self.scheduler
         pool = scheduler.pools.get(app.key)
-        if pool is None or not pool.idle:
+        if pool is None or not (pool.idle or scheduler.is_full_for(pool)):
             return None
         if pool.memory_mb != app.memory_mb or pool.runtime != app.runtime:
             return None
@@ -138,6 +139,10 @@ class Driver(Carrying):
         now_ms = self._now_ms()
         self._tokens = token = self._tokens + 1
         actions = scheduler.arrival(now_ms, token, app.key, app.memory_mb, app.runtime)
+        if type(first := actions[0]) is Refuse:
+            for observer in self._observers:
+                observer.waits(now_ms, pool, 0, first=app.key not in self._metas)
+            raise self._throttled(now_ms, app.meta, first.reason)
         return self._served(now_ms, request_id, app.meta, actions)
 
     def _served(self, now_ms: float, request_id: str, meta: pb.Meta, actions: Actions) -> Served:
@@ -171,9 +176,7 @@ class Driver(Carrying):
         longest = self.scheduler.limits.key_length
         if len(request_id) > longest or len(key) > longest or len(meta.runtime) > longest:
             reason = f"the request's id, or the app's key or runtime, is longer than {longest}"
-            for observer in self._observers:
-                observer.refused(now_ms, _brief(meta, longest), now_ms, reason, overload=True)
-            raise Throttled(reason)
+            raise self._throttled(now_ms, _brief(meta, longest), reason)
         self._tokens += 1
         token = self._tokens
         actions = self.scheduler.arrival(now_ms, token, key, meta.memory_in_mb, meta.runtime)
@@ -186,9 +189,7 @@ class Driver(Carrying):
             for observer in self._observers:
                 observer.waits(now_ms, pool, starts, first=unknown)
         if len(actions) == 1 and isinstance(first := actions[0], Refuse) and first.overload:
-            for observer in self._observers:
-                observer.refused(now_ms, meta, now_ms, first.reason, overload=True)
-            raise Throttled(first.reason)
+            raise self._throttled(now_ms, meta, first.reason)
         self._metas[key] = meta = _brief(meta, longest)
         left_s = time_left_s()
         patient_s = self._max_wait_s if left_s is None else min(left_s, self._max_wait_s)
@@ -205,6 +206,12 @@ class Driver(Carrying):
             self._max_wait_s, self._waited_enough, waiting
         )
         return waiting
+
+    def _throttled(self, now_ms: float, meta: pb.Meta, reason: str) -> Throttled:
+        """A request may not even wait."""
+        for observer in self._observers:
+            observer.refused(now_ms, meta, now_ms, reason, overload=True)
+        return Throttled(reason)
 
     def serve(self, waiting: Waiting, instance: Instance) -> None:
         """A request that waited has this instance."""

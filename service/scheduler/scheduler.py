@@ -100,6 +100,11 @@ class Scheduler:
             return (refused,)
         return self._wait(now_ms, pool, request)
 
+    def is_full_for(self, pool: Pool) -> bool:
+        """Whether a request of this app would be refused for a limit if it had to wait."""
+        refused = self._fleet.refusal(None, pool.memory_mb, pool)
+        return refused is not None and refused.overload
+
     def _another_deployment(
         self, now_ms: float, request: Hashable, pool: Pool, memory_mb: int, runtime: str
     ) -> Actions:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from tests.service.running import META, assign, done, served, until
 from tests.service.wire_bytes import HELLO, fields, message
-from warmscaler.models.policy import State
+from warmscaler.models.policy import Pool, State
 from warmscaler.service.front.http2 import frames
 from warmscaler.service.front.http2.frames import ErrorCode, frame
 from warmscaler.service.front.http2.headers import literals
@@ -19,7 +19,10 @@ from warmscaler.service.front.methods import Caller, Failed
 from warmscaler.service.front.servicer import SERVICE, ScalerServicer
 from warmscaler.service.front.transport import TransportKind
 from warmscaler.service.live.driver import Driver
+from warmscaler.service.live.waiting import Waiting
+from warmscaler.service.observer import Observer
 from warmscaler.service.proto import scaler_pb2 as pb
+from warmscaler.service.scheduler.limits import Limits
 
 IDS = ["r", "0-1-1732666000000", "\x10\x1a", "é" * 20, "x" * 127, "y" * 128, ""]
 
@@ -105,6 +108,48 @@ async def _pair(random: Random, driver: Driver, servicer: ScalerServicer, sent: 
     assert set(driver.serving) == {instance_id}
     servicer.idle(idle, Nobody())
     return False
+
+
+class Told(Observer):
+    """What is said of requests that get no instance."""
+
+    def __init__(self) -> None:
+        self.waited: list[tuple[str, int, bool]] = []
+        self.throttled: list[tuple[str, str]] = []
+
+    def waits(self, now_ms: float, pool: Pool, starts: int, *, first: bool) -> None:
+        self.waited.append((pool.key, starts, first))
+
+    def refused(
+        self, now_ms: float, meta: pb.Meta, arrival_ms: float, reason: str, *, overload: bool
+    ) -> None:
+        assert overload
+        self.throttled.append((meta.key, reason))
+
+
+def test_throttle_is_told_by_the_bytes_as_well() -> None:
+    """Where an overloaded scaler refuses thousands, each of them unpacked would keep it overloaded."""
+    told = Told()
+
+    async def run() -> None:
+        limits = Limits(waiting=1)
+        async with served(create_ms=60_000.0, limits=limits, observers=[told]) as here:
+            servicer = ScalerServicer(here.server.driver)
+            waiting = servicer.assign(assign("waits").SerializeToString(), Nobody())
+            assert isinstance(waiting, Waiting)
+            sent = assign("one more").SerializeToString()
+            unpacked = servicer.assign(sent, Nobody())
+            assert isinstance(unpacked, bytes)
+            assert servicer.assign_at_once(sent) == unpacked
+            assert pb.AssignReply.FromString(unpacked).status == pb.Throttle
+            other = assign("another size", pb.Meta(key="app", memory_in_mb=64))
+            assert servicer.assign_at_once(other.SerializeToString()) is None
+            waiting.leave()
+            assert servicer.assign_at_once(sent) is None
+
+    asyncio.run(run())
+    assert told.waited == [("app", 1, True), ("app", 0, False), ("app", 0, False)]
+    assert told.throttled == [("app", "1 requests wait already")] * 2
 
 
 @pytest.mark.parametrize("sound", [True, False])
