@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import inf
 
+from warmscaler.models.learned.ahead import Ahead
 from warmscaler.models.learned.crowd import Crowd
 from warmscaler.models.learned.habits import MAX_LEVELS, PERIODS_MS, AppHabits
 from warmscaler.models.learned.level import BUSY_SMOOTHING, SURE_MS, Level
@@ -22,8 +23,6 @@ SURE_SHARE = 0.005
 """An instance is kept at least this share of the time whose cost equals a miss: not worth a plan."""
 WORTH_GAPS = 2.0
 """An instance started out of turn counts as there for that many idle times to come."""
-FILLED_BELOW = 2
-"""A level is pre-warmed where at most this many instances make it up, its own among them."""
 REPLAN_GAPS = 50
 REPLAN_SHARE = 0.1
 """A level is planned anew when its idle times are this share more than they were, or so many."""
@@ -34,6 +33,7 @@ RULE = "keeps an instance, or starts one ahead, where that costs less than the w
 
 class LearnedApp(AppPolicy):
     __slots__ = (
+        "_ahead",
         "_crowd",
         "_levels",
         "_memory_gb",
@@ -41,7 +41,6 @@ class LearnedApp(AppPolicy):
         "_prior",
         "_traffic",
         "_use_ms",
-        "_wakes",
     )
 
     def __init__(
@@ -51,7 +50,7 @@ class LearnedApp(AppPolicy):
         super().__init__()
         self._price, self._prior, self._memory_gb = price, prior, memory_mb / 1024.0
         self._levels: list[Level] = []
-        self._wakes: dict[int, float] = {}
+        self._ahead = Ahead()
         self._traffic = Traffic()
         self._use_ms = 0.0
         """Mean execution, of the requests that waited; 0 before the first."""
@@ -133,8 +132,7 @@ class LearnedApp(AppPolicy):
         else:
             traffic.at_once += 1
             self._taken(now_ms, traffic.at_once, start_ms)
-        if self._wakes:
-            self._wakes.pop(pool.busy + len(pool.waiting), None)
+        self._ahead.drop(pool.busy + len(pool.waiting))
         self._crowd.arrived(now_ms, start_ms)
         return self._missing(now_ms, pool) if pool.waiting else 0
 
@@ -234,20 +232,19 @@ class LearnedApp(AppPolicy):
             level.sure_ms = self._sure_ms(number, level, pool.start_ms)
 
     def wake(self, now_ms: float, pool: Pool) -> int:
-        starts = 0
-        here = pool.busy + pool.starting + len(pool.idle)
-        demand = pool.busy + len(pool.waiting)
-        for number in sorted(self._wakes):
-            if self._wakes[number] <= now_ms:
-                del self._wakes[number]
-                # The levels below come into use first, so they must be filled as well; where
-                # more than one is empty, their own plans know better.
-                if demand < number and here + starts >= number - FILLED_BELOW:
-                    starts = max(starts, number - here)
-                    self._level(number).called_ms = now_ms
+        here, in_use = pool.busy + pool.starting + len(pool.idle), pool.busy + len(pool.waiting)
+        starts, called, alone = self._ahead.due(now_ms, here=here, in_use=in_use)
+        for number in called:
+            self._level(number).called_ms = now_ms
+        for number, below_ms in alone:  # together with those below, if it is wanted then
+            ready_ms = below_ms + pool.start_ms
+            if self._held_until(ready_ms, pool, number) > ready_ms:
+                self._ahead.set(number, below_ms)
+            else:
+                self._start_again(below_ms, pool, number)
         if pool.waiting:
             starts += self._missing(now_ms, pool)
-        self._wake_at(min(self._wakes.values(), default=inf))
+        self._wake_at(self._ahead.next_ms)
         return starts
 
     def outlook(self, now_ms: float, pool: Pool) -> Outlook:
@@ -257,7 +254,7 @@ class LearnedApp(AppPolicy):
         return Outlook(
             rule=RULE,
             expected=None if known is None else known.expected(now_ms, PRIOR_WEIGHT),
-            start_ms=min(self._wakes.values(), default=inf),
+            start_ms=self._ahead.next_ms,
         )
 
     # How
@@ -299,13 +296,13 @@ class LearnedApp(AppPolicy):
         If the last is still held when the one released is to be there again, and is worth a start,
         then both are; else the last is started for by its own plan.
         """
-        back_ms = self._wakes.get(level, inf)
+        back_ms = self._ahead.of(level)
         worth_ms = WORTH_GAPS * self._plan(last, pool).worth_ms
         if (
             back_ms < self._held_until(now_ms, pool, last)
             and worth_ms > self._hold_cost * pool.start_ms
         ):
-            self._wakes[last] = back_ms
+            self._ahead.set(last, back_ms)
         else:
             self._start_again(now_ms, pool, last)
 
@@ -315,7 +312,7 @@ class LearnedApp(AppPolicy):
         age_ms, from_ms = self._level(number).age_ms(now_ms)
         start_ms = from_ms + todo.prewarm_ms(todo.hold_until_ms(age_ms) + 1.0)
         if start_ms < inf:
-            self._wakes[number] = start_ms
+            self._ahead.set(number, start_ms)
             self._wake_at(start_ms)
 
     def _missing(self, now_ms: float, pool: Pool) -> int:

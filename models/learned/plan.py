@@ -26,6 +26,9 @@ NEIGHBOURS_PER_ROOT = 1.1
 """A sample stands for the stretch to its k-th nearest neighbour, k this times the root of their
 number (D. Loftsgaarden and C. Quesenberry, Annals of Mathematical Statistics 36, 1965): narrow
 where samples agree (timers), wide where they are sparse, so that no plan slips between two."""
+AGREE = 100.0
+"""Where it and two others lie in so small a part of that stretch, it stands for theirs alone: three by
+chance would be rare, and an app that calls every hour or two has two such places."""
 JITTER_MS = 1_000.0
 DRIFT_SHARE = 0.02
 """The least stretch of a sample: timers jitter by up to a second, and a gap between two calls
@@ -184,7 +187,8 @@ def spread(
     reach = JITTER_MS + drift_share * ages
     neighbours = max(2, round(NEIGHBOURS_PER_ROOT * sqrt(count)))
     if count > neighbours:
-        np.maximum(reach, _stretch(ages, neighbours), out=reach)
+        wide, narrow = _stretch(ages, neighbours), _stretch(ages, 2)
+        np.maximum(reach, np.where(AGREE * narrow < wide, narrow, wide), out=reach)
     else:
         np.maximum(reach, LONE_SHARE * ages, out=reach)
     # One point of each sample after the other: five runs in order, which sort faster.

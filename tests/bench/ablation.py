@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import inf, nan
 from typing import Any
 from unittest.mock import patch
 
@@ -22,8 +22,8 @@ from rich.table import Table
 from tests.bench.table import TRACE, step
 from warmscaler.data.read import read_trace
 from warmscaler.data.trace import Trace
+from warmscaler.models.learned import ahead, crowd, level, plan, policy
 from warmscaler.models.learned import app as learned
-from warmscaler.models.learned import crowd, level, policy
 from warmscaler.models.learned.habits import MAX_LEVELS, MEMORY_GAPS, Model
 from warmscaler.models.learned.plan import Plan
 from warmscaler.models.learned.policy import Learned
@@ -47,6 +47,13 @@ def _start_by_its_own_plan(self: Any, now_ms: float, pool: Pool, level: int, las
     self._start_again(now_ms, pool, last)
 
 
+_due = ahead.Ahead.due
+
+
+def _without_those_alone(self: ahead.Ahead, now_ms: float, *, here: int, in_use: int) -> ahead.Due:
+    return _due(self, now_ms, here=here, in_use=in_use)._replace(alone=[])
+
+
 def variants() -> list[Variant]:
     return [
         Variant("as it is"),
@@ -63,8 +70,13 @@ def variants() -> list[Variant]:
         ),
         Variant(
             "a level pre-warmed over any number of empty ones",
-            ((learned, "FILLED_BELOW", MAX_LEVELS),),
+            ((ahead, "FILLED_BELOW", MAX_LEVELS),),
         ),
+        Variant(
+            "a level due before those below it is not pre-warmed",
+            ((ahead.Ahead, "due", _without_those_alone),),
+        ),
+        Variant("rare idle times that agree are no timer", ((plan, "AGREE", nan),)),
         Variant(
             "a level released takes the instance of the one above",
             ((learned.LearnedApp, "_move_down", _start_by_its_own_plan),),

@@ -17,6 +17,7 @@ from warmscaler.models.learned.policy import Learned
 from warmscaler.models.policy import Instance, State
 from warmscaler.service.scheduler.actions import Actions, Assign, CreateSlot, DestroySlot
 from warmscaler.service.scheduler.scheduler import Scheduler
+from warmscaler.simulator.figures import figures
 from warmscaler.simulator.replay import replay
 from warmscaler.training.fitting.fit import fit
 
@@ -241,3 +242,29 @@ def test_a_plan_is_no_dearer_than_a_window_by_what_it_believes() -> None:
     windows = beyond * (miss_cost + hold_cost * to_ms[1:])
     windows += hold_cost * (believed * middle_ms).cumsum()
     assert believed @ costs < 1.05 * windows.min()
+
+
+def test_batches_of_any_size_find_their_instances() -> None:
+    """Every hour five to sixty calls, most of them within two seconds: each level is due at its own
+    moment of that, and the higher ones are used by large batches only."""
+    chance, calls = Random(5), []
+    for hour in range(48):
+        for _ in range(chance.randrange(5, 60)):
+            at_ms = hour * 60 * MINUTE_MS + round(chance.expovariate(1.0 / 1_500.0))
+            calls.append((at_ms, 0, 600))
+    trace = trace_of(calls, memory_mb=(256,), init_ms=3_700)
+    later = trace.arrival_ms >= 24 * 60 * MINUTE_MS
+    result = replay(trace, Learned(Model(), price=0.001), create_ms=300.0)
+    assert (result.wait_ms[later] > 0.0).mean() < 0.4
+    held_mb_s = figures(trace, result, 24.0 * 60 * MINUTE_MS).wasted_gb_s * 1024.0
+    assert held_mb_s < 10 * 256 * 24 * 3_600  # ten of forty all the time
+
+
+def test_idle_times_that_agree_stand_for_themselves_however_rare() -> None:
+    """An app that calls every hour, and now and then leaves one out: nothing ends in between."""
+    chance = np.random.default_rng(2)
+    hours = np.array([1] * 40 + [2] * 4) * 3_600_000.0 + chance.uniform(0.0, 2_000.0, 44)
+    points_ms, _, reaches_ms = spread(hours, np.ones(44), drift_share=0.0)
+    for each_ms, reach_ms in zip(points_ms, reaches_ms, strict=True):
+        assert reach_ms < 5_000.0
+        assert min(abs(each_ms - at_ms) for at_ms in (3_600_000.0, 7_200_000.0)) < 10_000.0
