@@ -95,8 +95,7 @@ class Scheduler:
             if not starts:
                 return (Assign(request, instance),)
             return [Assign(request, instance), *fleet.start_many(now_ms, pool, starts)]
-        refused = fleet.refusal(request, memory_mb, pool)
-        if refused is not None:
+        if (refused := fleet.refusal(request, memory_mb, pool)) is not None:
             return (refused,)
         return self._wait(now_ms, pool, request)
 
@@ -266,10 +265,9 @@ class Scheduler:
 
     def slot_destroyed(self, now_ms: float, instance_id: str) -> Actions:
         """The platform took the slot of this instance back."""
-        fleet = self._fleet
         instance = self.instances.get(instance_id)
         if instance is not None and instance.state is State.DESTROYING:
-            return fleet.forget(now_ms, instance)
+            return self._fleet.forget(now_ms, instance)
         return _NOTHING
 
     def adopt(
