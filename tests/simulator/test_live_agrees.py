@@ -31,7 +31,7 @@ from warmscaler.simulator.platform import Misuse, SimulatedPlatform
 from warmscaler.simulator.replay import CREATE_MS, Replay, replay
 from warmscaler.training.fitting.habits import app_habits
 
-SPEED = float(os.environ.get("SCALER_LIVE_SPEED", "4"))
+SPEED = float(os.environ.get("SCALER_LIVE_SPEED", "6"))
 STRETCH_MS = 180_000
 BUSY = 6_000
 """More requests than that in three minutes, at that pace, measure this machine and not us."""
